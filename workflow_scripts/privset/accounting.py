@@ -1,0 +1,139 @@
+"""Privacy accounting: pure functions over `dp_accounting.DpEvent`s.
+
+Three accountants for compositions of Gaussian and Poisson-subsampled Gaussian mechanisms, all sound upper bounds:
+
+- `rdp_epsilon`: Renyi DP (Mironov 2017; Mironov, Talwar, Zhang 2019) with the improved conversion of Balle et al. (2020),
+  over Opacus' orders. The one that PSG's numbers are stated in.
+- `gaussian_epsilon`: exact, for unsampled Gaussian mechanisms (Balle & Wang 2018; Gaussian DP composition, Dong et al. 2019).
+- `pld_epsilon`: privacy loss distributions (dp-accounting): the tightest for sampled mechanisms, and independent of both.
+
+`noise multiplier` is always the standard deviation of the noise divided by the L2 sensitivity of what it is added to, for
+the neighbouring relation that the release states.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+
+import dp_accounting
+import numpy as np
+from opacus.accountants import RDPAccountant
+from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+from scipy.optimize import brentq
+from scipy.special import log_ndtr
+
+ORDERS: tuple[float, ...] = tuple(RDPAccountant.DEFAULT_ALPHAS)
+"""1.1 to 10.9 in steps of 0.1, and 12 to 63: the orders of the PSG reference program."""
+
+Counted = tuple[dp_accounting.DpEvent, int]
+"""An event and how many times it happened."""
+
+
+def gaussian_event(*, noise_multiplier: float, sampling_rate: float = 1.0) -> dp_accounting.DpEvent:
+    """One Gaussian release over a Poisson sample (each record in it independently with probability `sampling_rate`)."""
+    if not 0 < sampling_rate <= 1:
+        raise ValueError(f"sampling_rate = {sampling_rate}: must be in (0, 1]")
+    if not noise_multiplier > 0 or math.isinf(noise_multiplier):
+        raise ValueError(f"noise_multiplier = {noise_multiplier}: must be > 0 and finite")
+    event = dp_accounting.GaussianDpEvent(noise_multiplier)
+    return event if sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
+
+
+def _parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:
+    """(sampling rate, noise multiplier); a non-private event has no noise."""
+    match event:
+        case dp_accounting.NonPrivateDpEvent():
+            return 1.0, 0.0
+        case dp_accounting.GaussianDpEvent(noise_multiplier):
+            return 1.0, noise_multiplier
+        case dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)):
+            return rate, noise_multiplier
+    raise ValueError(f"no accountant for {event}")
+
+
+@functools.lru_cache(maxsize=256)
+def _rdp(sampling_rate: float, noise_multiplier: float) -> np.ndarray:
+    if noise_multiplier == 0:
+        return np.full(len(ORDERS), math.inf)
+    return np.asarray(compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(ORDERS)))
+
+
+def rdp_epsilon(events: Iterable[Counted], delta: float) -> float:
+    """Epsilon at `delta` of a composition, by Renyi DP."""
+    total = np.zeros(len(ORDERS))
+    for event, count in events:
+        total = total + count * _rdp(*_parameters(event))
+    if not total.any():
+        return 0.0
+    if np.isinf(total).all():
+        return math.inf
+    return max(0.0, float(get_privacy_spent(orders=list(ORDERS), rdp=total, delta=delta)[0]))
+
+
+def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:
+    """Exact delta of the Gaussian mechanism at `epsilon` (Balle & Wang 2018, Theorem 8)."""
+    mu = 1 / noise_multiplier
+    left = log_ndtr(mu / 2 - epsilon / mu)
+    right = epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+    return 0.0 if right >= left else float(math.exp(left) * -math.expm1(right - left))
+
+
+def gaussian_epsilon(events: Iterable[Counted], delta: float) -> float:
+    """Exact epsilon of unsampled Gaussian mechanisms composed (mu^2 adds up); infinite if any event is not one."""
+    mu_squared = 0.0
+    for event, count in events:
+        sampling_rate, noise_multiplier = _parameters(event)
+        if sampling_rate != 1 or noise_multiplier == 0:
+            return math.inf
+        mu_squared += count / noise_multiplier**2
+    if mu_squared == 0:
+        return 0.0
+    sigma = 1 / math.sqrt(mu_squared)
+    if gaussian_delta(0.0, sigma) <= delta:
+        return 0.0
+    upper = 1.0
+    while gaussian_delta(upper, sigma) > delta:
+        upper *= 2
+    return float(brentq(lambda epsilon: gaussian_delta(epsilon, sigma) - delta, 0, upper, xtol=1e-12, rtol=1e-14))
+
+
+def spent_epsilon(events: Iterable[Counted], delta: float) -> float:
+    """What a ledger has spent: the smaller of `rdp_epsilon` and `gaussian_epsilon`, each of which is an upper bound."""
+    counted = list(events)
+    return min(rdp_epsilon(counted, delta), gaussian_epsilon(counted, delta))
+
+
+def pld_epsilon(events: Iterable[Counted], delta: float) -> float:
+    """Epsilon at `delta` by dp-accounting's privacy loss distributions (seconds, so for certificates, not for loops)."""
+    accountant = dp_accounting.pld.PLDAccountant()
+    for event, count in events:
+        if isinstance(event, dp_accounting.NonPrivateDpEvent):
+            return math.inf
+        accountant.compose(event, count)
+    return float(accountant.get_epsilon(delta))
+
+
+def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: int) -> float:
+    """The smallest noise multiplier (to 1e-6) with which `releases` Gaussian releases spend at most (epsilon, delta).
+
+    Poisson-subsampled ones by the RDP accountant, as in the PSG paper; unsampled ones (sampling_rate = 1) exactly.
+    Raises ValueError if epsilon or delta is out of range or no noise multiplier up to 10,000 is enough.
+    """
+    if not (epsilon > 0 and 0 < delta < 1 and releases >= 1):
+        raise ValueError(f"epsilon = {epsilon}, delta = {delta}, releases = {releases}: must be > 0, in (0, 1), >= 1")
+
+    def excess(noise_multiplier: float) -> float:
+        event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
+        return spent_epsilon([(event, releases)], delta) - epsilon
+
+    low, high = 0.05, 1.0
+    while excess(high) > 0:
+        low, high = high, 2 * high
+        if high > 1e4:
+            raise ValueError(f"no noise multiplier up to 10,000 gives epsilon = {epsilon} with {releases} releases")
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high

@@ -1,0 +1,45 @@
+"""The methods that turn private data into a synthetic set, one file each.
+
+A method is a module with
+
+- `Config`, a frozen dataclass: its block in config.yaml (unknown keys are errors);
+- `synthesize(vault, config, run) -> (images, labels)`: images (N, C, H, W) in normalised units and labels (N,) on the
+  vault's device.
+
+A method reaches private data through `vault` alone, and draws its own randomness from `run.generator`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+METHODS = ("psg", "dp_merf", "real")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one synthesis gets besides its data and its configuration."""
+
+    spc: int | None
+    """Samples per class of the set; None for a method whose set has no fixed size per class (the real data)."""
+    generator: torch.Generator
+    """The method's own randomness (initial weights and images, latent codes), on the vault's device."""
+    start: Callable[[int], None] = lambda total: None
+    """Announces the number of steps to come, for the progress display."""
+    report: Callable[[int, float], None] = lambda step, loss: None
+    """Reports a finished step (counted from 1) and its loss, for the progress display and the trajectory."""
+
+    def balanced_labels(self, classes: int) -> Tensor:
+        """(spc * classes,) labels 0..0 1..1 ...: the same for any private data."""
+        return torch.arange(classes, device=self.generator.device).repeat_interleave(self.spc)
+
+
+def load(name: str) -> ModuleType:
+    """The module of a method. Imported by name so that a change in one method's file leaves the other methods' cells alone."""
+    return importlib.import_module(f"privset.methods.{name}")

@@ -1,0 +1,242 @@
+"""The only door to private data.
+
+A `Vault` holds the private images and labels of one job and a privacy budget. Methods never see a record; they ask for
+releases. Each release states its sensitivity, is charged to the ledger *before* a record is touched (or refused with
+`BudgetExceeded`), clips, adds its noise, and only then returns.
+
+What methods may use without noise is in `PublicFacts`, and nothing else: the number of records, the classes, the image
+shape and the published normalisation constants. Class counts are not public.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import dp_accounting
+import torch
+from torch import Tensor, nn
+
+from privset import accounting
+from privset.gradients import clipped_gradient_sum
+
+Relation = Literal["add-or-remove-one", "replace-one"]
+
+
+class BudgetExceeded(RuntimeError):
+    """A release was refused because it would have spent more than the budget. No record was touched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicFacts:
+    """Everything that is public about a private dataset."""
+
+    records: int
+    classes: int
+    channels: int
+    size: int
+    """Height and width in pixels."""
+    mean: tuple[float, ...]
+    """Published per-channel mean of pixels in [0, 1]."""
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.size, self.size)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) pixels in [0, 1] to normalised units."""
+        return (pixels - pixels.new_tensor(self.mean)[:, None, None]) / pixels.new_tensor(self.std)[:, None, None]
+
+    def to_pixels(self, normalised: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return normalised * normalised.new_tensor(self.std)[:, None, None] + normalised.new_tensor(self.mean)[:, None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """One line of the ledger: a mechanism and how often it ran in a row."""
+
+    mechanism: str
+    event: dp_accounting.DpEvent
+    relation: Relation | None
+    """Neighbouring relation for which `sensitivity` holds; None for a release without privacy."""
+    sensitivity: float
+    """L2 sensitivity of the clipped sum to which the noise was added."""
+    count: int = 1
+
+    def same_kind(self, other: Release) -> bool:
+        return (self.mechanism, self.event, self.relation, self.sensitivity) == (
+            *(other.mechanism, other.event),
+            *(other.relation, other.sensitivity),
+        )
+
+
+class Ledger:
+    """What really happened: every release in order, equal neighbours counted together."""
+
+    def __init__(self, *, epsilon: float, delta: float):
+        self.epsilon, self.delta = epsilon, delta
+        self.releases: list[Release] = []
+
+    def _with(self, release: Release) -> list[Release]:
+        if self.releases and self.releases[-1].same_kind(release):
+            last = self.releases[-1]
+            merged = Release(**{**last.__dict__, "count": last.count + release.count})
+            return [*self.releases[:-1], merged]
+        return [*self.releases, release]
+
+    def spent(self) -> float:
+        """Epsilon spent so far at the ledger's delta."""
+        return accounting.spent_epsilon([(release.event, release.count) for release in self.releases], self.delta)
+
+    def charge(self, release: Release) -> None:
+        """Record a release that is about to happen.
+
+        Raises BudgetExceeded if it would overspend, and ValueError if it states another neighbouring relation than the
+        releases before it: their guarantees would not compose.
+        """
+        relations = {entry.relation for entry in self.releases} | {release.relation}
+        if len(relations) > 1:
+            raise ValueError(f"one ledger cannot mix neighbouring relations {sorted(map(str, relations))}")
+        releases = self._with(release)
+        would_be = accounting.spent_epsilon([(entry.event, entry.count) for entry in releases], self.delta)
+        if would_be > self.epsilon:
+            raise BudgetExceeded(
+                f"release {sum(entry.count for entry in releases)} ({release.mechanism}) would spend epsilon = "
+                f"{would_be:.6g} of {self.epsilon:g} at delta = {self.delta:g}; nothing was released"
+            )
+        self.releases = releases
+
+
+def noise_generator(device: torch.device | str, *, seed: int | None) -> torch.Generator:
+    """The generator of a vault's randomness: from the operating system's entropy (`seed` None), or reproducible.
+
+    On a CPU the whole state of the Mersenne Twister, 19,937 bits, is filled from the operating system: seeding it with an
+    integer would use 32 bits of it. On CUDA the generator (Philox) takes a key of 64 bits.
+    """
+    generator = torch.Generator(device)
+    if seed is not None:
+        return generator.manual_seed(seed)
+    generator.manual_seed(int.from_bytes(os.urandom(8), "little"))
+    if generator.device.type == "cpu":
+        # The serialised state begins with the seed (8 bytes), then `left` and `seeded` (4 bytes each), `next` (8 bytes)
+        # and 624 words of the Mersenne Twister, each in 8 bytes of which the lower 4 count.
+        state = generator.get_state()
+        words = torch.frombuffer(bytearray(os.urandom(4 * 624)), dtype=torch.uint8).view(624, 4)
+        state[24 : 24 + 8 * 624].view(624, 8)[:, :4] = words
+        generator.set_state(state)
+    return generator
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from a label and numbers, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Vault:
+    """Private images and labels behind a budget.
+
+    Args:
+        images: (N, C, H, W) in normalised units, on the device on which releases are computed.
+        labels: (N,) int64 in [0, classes).
+        facts: what is public; `facts.records` must be N.
+        epsilon, delta: the budget; epsilon may be infinite (non-private rows).
+        sampling, noise: generators on the images' device, separate from each other and from the method's own.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        facts: PublicFacts,
+        epsilon: float,
+        delta: float,
+        sampling: torch.Generator,
+        noise: torch.Generator,
+    ):
+        if len(images) != facts.records or len(labels) != facts.records:
+            raise ValueError(f"{len(images)} images and {len(labels)} labels, but {facts.records} records are announced")
+        if sampling is noise:
+            raise ValueError("sampling and noise need generators of their own")
+        self.facts = facts
+        self.ledger = Ledger(epsilon=epsilon, delta=delta)
+        self.device = images.device
+        self.__images, self.__labels = images, labels
+        self.__sampling, self.__noise = sampling, noise
+
+    def _noise(self, shape: tuple[int, ...], std: float) -> Tensor:
+        return torch.randn(shape, generator=self.__noise, device=self.device) * std
+
+    def gradient_mean(
+        self, network: nn.Module, *, sampling_rate: float, clip: float, noise_multiplier: float
+    ) -> list[Tensor]:
+        """DP-SGD's noisy mean gradient of the cross-entropy (Abadi et al. 2016, Algorithm 1) on a fresh Poisson batch.
+
+        Each record is in the batch independently with probability `sampling_rate`; its gradient over all parameters is
+        clipped to L2 norm `clip`; the sum gets Gaussian noise of standard deviation `noise_multiplier * clip` and is divided
+        by the *expected* batch size, which is public. An empty batch releases pure noise. Neighbours: add or remove one.
+
+        Returns one tensor per parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling.
+        """
+        if not clip > 0:
+            raise ValueError(f"clip = {clip}: must be > 0")
+        event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
+        self.ledger.charge(
+            Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=clip)
+        )
+        # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
+        uniform = torch.rand(self.facts.records, generator=self.__sampling, device=self.device, dtype=torch.float64)
+        batch = (uniform < sampling_rate).nonzero().squeeze(1)
+        total = clipped_gradient_sum(network, self.__images[batch], self.__labels[batch], clip=clip)
+        total += self._noise(total.shape, noise_multiplier * clip)
+        mean = total / (sampling_rate * self.facts.records)
+        sizes = [parameter.numel() for parameter in network.parameters()]
+        return [part.view_as(p) for part, p in zip(mean.split(sizes), network.parameters(), strict=True)]
+
+    def feature_sums(
+        self,
+        features: Callable[[Tensor], Tensor],
+        *,
+        clip: float,
+        noise_multiplier: float,
+        relation: Relation,
+        chunk: int = 1000,
+    ) -> Tensor:
+        """One Gaussian release, over all records, of the per-class sums of clipped feature vectors.
+
+        `features` maps (B, C, H, W) normalised images to (B, d), each row from its own image alone; rows longer than `clip`
+        in L2 are scaled down to it. A record touches one class's sum, so the sensitivity is `clip` for adding or removing
+        one, and `2 * clip` for replacing one (by another of any class). The noise has standard deviation
+        `noise_multiplier` times the sensitivity.
+
+        Returns (classes, d). Raises BudgetExceeded before any feature is computed.
+        """
+        if not clip > 0:
+            raise ValueError(f"clip = {clip}: must be > 0")
+        sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation]
+        event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
+        self.ledger.charge(
+            Release(mechanism="feature_sums", event=event, relation=relation, sensitivity=sensitivity)
+        )
+        sums = None
+        with torch.no_grad():
+            for images, labels in zip(self.__images.split(chunk), self.__labels.split(chunk), strict=True):
+                rows = features(images)
+                rows = rows * (clip / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
+                if sums is None:
+                    sums = torch.zeros(self.facts.classes, rows.shape[1], device=self.device)
+                sums.index_add_(0, labels, rows)
+        return sums + self._noise(sums.shape, noise_multiplier * sensitivity)
+
+    def everything(self) -> tuple[Tensor, Tensor]:
+        """All images and labels as they are: the non-private rows. Refused under any finite budget."""
+        event = dp_accounting.NonPrivateDpEvent()
+        self.ledger.charge(Release(mechanism="everything", event=event, relation=None, sensitivity=math.inf))
+        return self.__images, self.__labels
