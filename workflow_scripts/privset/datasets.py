@@ -27,10 +27,14 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from privset import PrivsetError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,45 @@ DATASETS = {
         augmentation="crop_scale_rotate",
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicFacts:
+    """Everything that is public about a private dataset."""
+
+    records: int
+    classes: int
+    channels: int
+    size: int
+    """Height and width in pixels."""
+    mean: tuple[float, ...]
+    """Published per-channel mean of pixels in [0, 1]."""
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.size, self.size)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) pixels in [0, 1] to normalised units."""
+        return (pixels - pixels.new_tensor(self.mean)[:, None, None]) / pixels.new_tensor(self.std)[:, None, None]
+
+    def to_pixels(self, normalised: torch.Tensor) -> torch.Tensor:
+        """The inverse of `normalise`."""
+        return normalised * normalised.new_tensor(self.std)[:, None, None] + normalised.new_tensor(self.mean)[:, None, None]
+
+
+def public_facts(name: str, *, records: int) -> PublicFacts:
+    """The public facts of a dataset's training half with `records` images."""
+    known = DATASETS[name]
+    return PublicFacts(
+        records=records,
+        classes=known.classes,
+        channels=known.channels,
+        size=known.size,
+        mean=known.mean,
+        std=known.std,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ IDX format
@@ -340,7 +383,8 @@ def fetch(
                 partial = target / f".{file}.partial"
                 partial.write_bytes(data)
                 os.replace(partial, target / file)
-            log(f"{dataset.title}: four files from {label}, SHA-256 as pinned")
+            pinned = "SHA-256 as pinned" if dataset.sha256 else "no sums are pinned for it"
+            log(f"{dataset.title}: four files from {label}, {pinned}")
             return label
     raise PrivsetError(
         f"{dataset.title} could not be had. Put its files {', '.join(FILES)} (raw or .gz) into a folder and name it as "

@@ -4,13 +4,12 @@ A `Vault` holds the private images and labels of one job and a privacy budget. M
 releases. Each release states its sensitivity, is charged to the ledger *before* a record is touched (or refused with
 `BudgetExceeded`), clips, adds its noise, and only then returns.
 
-What methods may use without noise is in `PublicFacts`, and nothing else: the number of records, the classes, the image
+What methods may use without noise is in `datasets.PublicFacts`, and nothing else: the number of records, the classes, the image
 shape and the published normalisation constants. Class counts are not public.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from privset import accounting
+from privset.datasets import PublicFacts
 from privset.gradients import clipped_gradient_sum
 
 Relation = Literal["add-or-remove-one", "replace-one"]
@@ -29,32 +29,6 @@ Relation = Literal["add-or-remove-one", "replace-one"]
 
 class BudgetExceeded(RuntimeError):
     """A release was refused because it would have spent more than the budget. No record was touched."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublicFacts:
-    """Everything that is public about a private dataset."""
-
-    records: int
-    classes: int
-    channels: int
-    size: int
-    """Height and width in pixels."""
-    mean: tuple[float, ...]
-    """Published per-channel mean of pixels in [0, 1]."""
-    std: tuple[float, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.size, self.size)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] to normalised units."""
-        return (pixels - pixels.new_tensor(self.mean)[:, None, None]) / pixels.new_tensor(self.std)[:, None, None]
-
-    def to_pixels(self, normalised: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        return normalised * normalised.new_tensor(self.std)[:, None, None] + normalised.new_tensor(self.mean)[:, None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +105,6 @@ def noise_generator(device: torch.device | str, *, seed: int | None) -> torch.Ge
         state[24 : 24 + 8 * 624].view(624, 8)[:, :4] = words
         generator.set_state(state)
     return generator
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from a label and numbers, the same on every machine."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 class Vault:

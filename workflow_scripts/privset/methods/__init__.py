@@ -32,7 +32,7 @@ class Run:
     """The method's own randomness (initial weights and images, latent codes), on the vault's device."""
     start: Callable[[int], None] = lambda total: None
     """Announces the number of steps to come, for the progress display."""
-    report: Callable[[int, float], None] = lambda step, loss: None
+    report: Callable[[int, Tensor], None] = lambda step, loss: None
     """Reports a finished step (counted from 1) and its loss, for the progress display and the trajectory."""
 
     def balanced_labels(self, classes: int) -> Tensor:

@@ -75,7 +75,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         loss.backward()
         optimiser.step()
         schedule.step()
-        run.report(step, float(loss.detach()))
+        run.report(step, loss.detach())
 
     generator.eval()
     labels = run.balanced_labels(facts.classes)

@@ -105,5 +105,5 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
                 optimiser.step()
             if step < outer:
                 _train(network, images.detach(), labels, config, inner, run)
-        run.report(iteration, float(loss))
+        run.report(iteration, loss.detach())
     return images.detach(), labels

@@ -1,0 +1,166 @@
+# The only functions of the workflow: the grids, the paths, and the blocks of the configuration that reach each job.
+# Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
+
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+from privset import PrivsetError
+from privset.config import epsilon_text, validate
+from privset.digest import code_digest
+
+try:
+    validate(config, source=" + ".join(map(str, workflow.configfiles)) or "config.yaml")
+except PrivsetError as error:
+    raise WorkflowError(str(error)) from None
+
+STARTED = time.time()
+CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
+METRICS = "results/{preset}/metrics/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.json"
+IDX = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+# "auto" looks for a driver, not for torch: importing torch would cost seconds at every start.
+GPU = int(Path("/dev/nvidiactl").exists()) if config["gpu"] == "auto" else int(config["gpu"])
+
+
+wildcard_constraints:
+    preset="[^/]+",
+    dataset="[^/]+",
+    method="[^/]+",
+    epsilon="[^/]+",
+    spc="[^/]+",
+    seed="[^/]+",
+    network="[^/]+",
+    table="table[12]",
+
+
+def preset_of(wildcards):
+    """The preset block of a job; a name that is not configured ends in one line."""
+    return _choice("preset", wildcards.preset, config["presets"])
+
+
+def _choice(what, value, known):
+    if value not in known:
+        raise WorkflowError(f"{what} = {value}: choose from {', '.join(known)}")
+    return known[value]
+
+
+def _check_cell(wildcards):
+    """One clear line for a cell that was asked for by its path and cannot exist."""
+    preset = preset_of(wildcards)
+    try:
+        text = epsilon_text(wildcards.epsilon)
+    except PrivsetError as error:
+        raise WorkflowError(str(error)) from None
+    if text != wildcards.epsilon:
+        raise WorkflowError(f"epsilon = {wildcards.epsilon}: it is spelled {text} in paths")
+    _choice("method", wildcards.method, preset["methods"])
+    if (wildcards.method == "real") != (text == "inf"):
+        raise WorkflowError(f"method {wildcards.method} with epsilon = {text}: eps inf belongs to method real alone")
+    if wildcards.method == "real" and wildcards.spc != "all":
+        raise WorkflowError(f"spc = {wildcards.spc}: the real data have spc = all")
+    for name in ("spc", "seed"):
+        value = wildcards[name]
+        if not (value.isascii() and value.isdigit() and str(int(value)) == value and int(value) >= (name == "spc")):
+            if not (name == "spc" and wildcards.method == "real"):
+                raise WorkflowError(f"{name} = {value}: must be a whole number {'> 0' if name == 'spc' else '>= 0'}")
+
+
+# ------------------------------------------------------------------------------------------------------------- the grids
+
+
+def cells(preset_name):
+    """Every (dataset, method, epsilon, spc, seed) of a preset, as dictionaries of path parts."""
+    preset = config["presets"][preset_name]
+    found = []
+    for dataset, (method, block) in product(preset["datasets"], preset["methods"].items()):
+        epsilons = ["inf"] if method == "real" else [epsilon_text(value) for value in preset["epsilon"]]
+        spcs = ["all"] if method == "real" else block["spc"]
+        for epsilon, spc, seed in product(epsilons, spcs, preset["set_seeds"]):
+            found.append(
+                {
+                    **{"preset": preset_name, "dataset": dataset, "method": method},
+                    **{"epsilon": epsilon, "spc": str(spc), "seed": str(seed)},
+                }
+            )
+    return found
+
+
+def paths(pattern, chosen):
+    return [pattern.format(**cell) for cell in chosen]
+
+
+def table_runs(preset_name, table):
+    """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
+    at the largest epsilon, with the sets of more than one image per class and the real data."""
+    preset = config["presets"][preset_name]
+    largest = epsilon_text(max(map(float, preset["epsilon"])))
+    if table == "table1":
+        chosen = [cell for cell in cells(preset_name) if cell["method"] != "real"]
+        return [{**cell, "network": preset["networks"][0]} for cell in chosen]
+    chosen = [cell for cell in cells(preset_name) if cell["epsilon"] in (largest, "inf") and cell["spc"] != "1"]
+    return [{**cell, "network": network} for cell, network in product(chosen, preset["networks"])]
+
+
+def finished_tables(preset_name):
+    """The tables that this run has made, for the terminal."""
+    written = sorted(Path(f"results/{preset_name}/tables").glob("*.md"))
+    return "".join(f"\n{path.read_text()}" for path in written if path.stat().st_mtime >= STARTED)
+
+
+# ------------------------------------------------------------------------------------------------------ inputs and params
+
+
+def data_files(wildcards):
+    return [f"results/data/{wildcards.dataset}/{name}" for name in IDX]
+
+
+def table_metrics(wildcards):
+    return paths(METRICS, table_runs(wildcards.preset, wildcards.table))
+
+
+def certificates(wildcards):
+    return paths(CELL + "/certificate.json", cells(wildcards.preset))
+
+
+def sample_sets(wildcards):
+    largest = epsilon_text(max(map(float, config["presets"][wildcards.preset]["epsilon"])))
+    return paths(CELL + "/set.npz", [cell for cell in cells(wildcards.preset) if cell["epsilon"] == largest])
+
+
+def method_config(wildcards):
+    """The method's hyper-parameters for this dataset."""
+    _check_cell(wildcards)
+    block = preset_of(wildcards)["methods"][wildcards.method]
+    return {**block.get("config", {}), **block.get("by_dataset", {}).get(wildcards.dataset, {})}
+
+
+def noise_source(wildcards):
+    return preset_of(wildcards)["noise"]
+
+
+def schedule(wildcards):
+    """How a network is trained on this set: the default of its size class, overlaid by the network's own entries."""
+    _check_cell(wildcards)
+    preset = preset_of(wildcards)
+    _choice("network", wildcards.network, dict.fromkeys(preset["networks"]))
+    evaluation = preset["evaluation"]
+    small = wildcards.spc != "all" and int(wildcards.spc) <= evaluation["small_up_to_spc"]
+    kind = evaluation["small_sets" if small else "large_sets"]
+    own = kind.get(wildcards.network, {})
+    # An entry that counts epochs replaces one that counts steps, and the other way round.
+    replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
+    return {**{key: value for key, value in kind["default"].items() if key not in replaced}, **own}
+
+
+def method_digest(wildcards):
+    return code_digest("synthesize", f"privset.methods.{wildcards.method}")
+
+
+
+def table_datasets(wildcards):
+    return list(preset_of(wildcards)["datasets"])

@@ -1,0 +1,33 @@
+# One private synthetic set per (dataset, method, epsilon, spc, seed), with its certificate.
+
+
+rule synthesize:
+    input:
+        data=data_files,
+    output:
+        images=CELL + "/set.npz",
+        certificate=CELL + "/certificate.json",
+        trajectory=CELL + "/trajectory.csv",
+        grid=CELL + "/grid.png",
+    log:
+        "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    # The longest jobs first, so that none is left alone at the end.
+    priority: 10
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=24 * 60,
+    params:
+        config=method_config,
+        noise=noise_source,
+        delta=config["delta"],
+        code=method_digest,
+    message:
+        "Synthesize {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"
+    script:
+        "../workflow_scripts/synthesize.py"

@@ -1,0 +1,51 @@
+# The paper's tables: reported and reproduced numbers side by side.
+
+
+rule compare:
+    input:
+        metrics="results/{preset}/metrics/{table}.csv",
+        reported="resources/reported.csv",
+    output:
+        multiext("results/{preset}/tables/{table}", ".csv", ".md", ".tex"),
+    log:
+        "results/logs/compare/{preset}/{table}.log",
+    benchmark:
+        "results/benchmarks/compare/{preset}/{table}.tsv"
+    conda:
+        "../envs/reporting.yaml"
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        datasets=table_datasets,
+        code=code_digest("compare"),
+    message:
+        "Write {wildcards.table} of preset {wildcards.preset}"
+    script:
+        "../workflow_scripts/compare.py"
+
+
+rule privacy:
+    input:
+        certificates=certificates,
+    output:
+        multiext("results/{preset}/tables/table_privacy", ".csv", ".md", ".tex"),
+    log:
+        "results/logs/privacy/{preset}.log",
+    benchmark:
+        "results/benchmarks/privacy/{preset}.tsv"
+    conda:
+        "../envs/reporting.yaml"
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_digest("privacy"),
+    message:
+        "Write the privacy table of preset {wildcards.preset}"
+    script:
+        "../workflow_scripts/privacy.py"

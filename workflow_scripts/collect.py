@@ -1,0 +1,15 @@
+"""Rule collect: every single run behind a table, one row each."""
+
+from pathlib import Path
+
+from privset.progress import job
+from privset.reporting import tables
+
+
+def main(smk):
+    with job(smk):
+        tables.write_csv(tables.tidy(list(map(Path, smk.input))), Path(smk.output[0]))
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

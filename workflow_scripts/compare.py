@@ -1,0 +1,21 @@
+"""Rule compare: a table with the reported and the reproduced numbers side by side, as CSV, Markdown and LaTeX."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from privset.progress import job
+from privset.reporting import tables
+
+
+def main(smk):
+    with job(smk):
+        text = {"epsilon": str, "spc": str}
+        metrics = pd.read_csv(smk.input.metrics, dtype=text)
+        reported = pd.read_csv(smk.input.reported, dtype=text)
+        table = tables.comparison(smk.wildcards.table, metrics, reported, datasets=smk.params.datasets)
+        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

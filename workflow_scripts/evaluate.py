@@ -1,0 +1,60 @@
+"""Rule evaluate: networks trained on one set, tested on the real test images; one run per network seed."""
+
+from pathlib import Path
+
+import torch
+
+from privset import artifacts, datasets, evaluation
+from privset.config import parse
+from privset.progress import Progress, job
+from privset.seeds import derived_seed
+
+
+def main(smk):
+    with job(smk) as log:
+        cell = dict(smk.wildcards)
+        device = "cuda" if smk.resources.get("gpu") and torch.cuda.is_available() else "cpu"
+        known = datasets.DATASETS[cell["dataset"]]
+        images, labels = artifacts.read_set(Path(smk.input.images), classes=known.classes)
+        certificate = artifacts.matching_certificate(Path(smk.input.images), Path(smk.input.certificate))
+        test = datasets.load(cell["dataset"], Path(smk.input.data[0]).parent, train=False)
+        options = dict(smk.params.schedule)
+        seeds = options.pop("seeds")
+        schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
+        tensors = [torch.from_numpy(array).to(device) for array in (images, labels, *test)]
+        facts = datasets.public_facts(cell["dataset"], records=len(images))
+        tensors[0], tensors[2] = facts.normalise(tensors[0]), facts.normalise(tensors[2])
+        runs = []
+        for seed in range(seeds):
+            title = f"{cell['network']} on {cell['dataset']} {cell['method']} eps={cell['epsilon']} spc={cell['spc']}"
+            progress = Progress(f"{title} run {seed + 1}/{seeds}", log)
+            run = evaluation.evaluate(
+                *tensors,
+                network=cell["network"],
+                classes=known.classes,
+                schedule=schedule,
+                augmentation=known.augmentation,
+                generator=torch.Generator(device).manual_seed(derived_seed("network", seed, *cell.values())),
+                start=progress.start,
+                report=lambda step, loss, progress=progress: progress.update(step, loss=lambda: float(loss)),
+            )
+            runs.append({"network_seed": seed, **run})
+            print(f"{progress.title}: test accuracy {run['test_accuracy']:.2f} %", file=log, flush=True)
+        keys = ("epsilon", "delta", "private", "neighbouring_relation", "noise_source", "set_sha256")
+        artifacts.write_json(
+            Path(smk.output[0]),
+            {
+                "cell": cell,
+                "images": len(images),
+                "schedule": smk.params.schedule,
+                "augmentation": known.augmentation,
+                "certificate": {key: certificate[key] for key in keys},
+                "code": smk.params.code,
+                **artifacts.provenance(device),
+                "runs": runs,
+            },
+        )
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

@@ -1,0 +1,16 @@
+"""Rule privacy: what every set promises, one row per cell, from its certificate."""
+
+from pathlib import Path
+
+from privset.progress import job
+from privset.reporting import tables
+
+
+def main(smk):
+    with job(smk):
+        table = tables.privacy(list(map(Path, smk.input.certificates)))
+        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

@@ -1,0 +1,128 @@
+"""Files of the workflow: sets, JSON, provenance; written atomically, read with checks.
+
+No pickles anywhere: arrays are plain .npy members of a zip, the rest is JSON and CSV.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import zipfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from privset import PrivsetError
+
+def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
+    """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, mode) as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PrivsetError(f"{path} could not be written: {error.strerror}; nothing was replaced") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON; infinities as the string "inf" (JSON has no infinity)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and math.isinf(value):
+            return "inf"
+        return value
+
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda stream: stream.write(text))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PrivsetError(f"{path} is not readable JSON ({error}); delete it and run again") from error
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------------- set
+
+
+def write_set(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """A synthetic set: images (N, C, H, W) float32 in pixel units (0 black, 1 white, not clamped), labels (N,) int64."""
+    check_set(images, labels, classes=None, where=str(path))
+    write_atomically(path, lambda stream: np.savez(stream, images=images, labels=labels), mode="wb")
+
+
+def read_set(path: Path, *, classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a set. Raises PrivsetError, with the reason in one line, for anything that is not a whole set."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable set ({error}); delete it and run again") from error
+    check_set(images, labels, classes=classes, where=str(path))
+    return images, labels
+
+
+def check_set(images: np.ndarray, labels: np.ndarray, *, classes: int | None, where: str) -> None:
+    """Raise PrivsetError unless the arrays form a set: types, shapes, finite pixels, known labels, no class missing."""
+    if images.dtype != np.float32 or labels.dtype != np.int64:
+        raise PrivsetError(f"{where}: images are {images.dtype} and labels {labels.dtype}, not float32 and int64")
+    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels) or len(labels) == 0:
+        raise PrivsetError(f"{where}: images {images.shape} and labels {labels.shape} are not (N, C, H, W) and (N,)")
+    if not np.isfinite(images).all():
+        raise PrivsetError(f"{where}: images contain NaN or infinity")
+    if classes is not None and not np.array_equal(np.unique(labels), np.arange(classes)):
+        raise PrivsetError(f"{where}: labels are not all of 0..{classes - 1} ({np.unique(labels).tolist()})")
+
+
+# ------------------------------------------------------------------------------------------------------------ provenance
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Versions and hardware of a run; `device` is a torch device's name ("cpu", "cuda:0")."""
+    import torch
+
+    if device.startswith("cuda"):
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        hardware = f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} thread(s)"
+    return {
+        "device": f"{device.split(':')[0]} ({hardware})",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "opacus", "dp-accounting")},
+        },
+    }
+
+
+def matching_certificate(set_path: Path, certificate_path: Path) -> dict[str, Any]:
+    """The certificate of a set. Raises PrivsetError if it was issued for other bytes."""
+    stated = read_json(certificate_path)
+    if stated.get("set_sha256") != sha256(set_path):
+        raise PrivsetError(
+            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. "
+            "Delete both and run again"
+        )
+    return stated

@@ -1,0 +1,145 @@
+"""Train a fresh network on a set, test it on the real test images: the measure of every table.
+
+The protocol is the PSG reference program's (`schedule` fields give its values): SGD with momentum and weight decay,
+augmentation, a tenth of the learning rate after half of the epochs with a *new* optimiser (the momentum is forgotten), the
+accuracy after the last epoch, and no selection of any kind. Sets too large for a thousand epochs get a stated number of SGD
+steps instead; the schedule is the same in steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from privset import PrivsetError, networks
+from privset.augment import AUGMENTATIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a network is trained. Exactly one of `epochs` and `steps` is given."""
+
+    epochs: int | None = None
+    """The reference's setting is 1000, and it runs one more: `epochs` + 1."""
+    steps: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    precision: str = "float32"
+    """"bfloat16": matrix products in bfloat16 (autocast), where the processor has instructions for them."""
+
+    def __post_init__(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise PrivsetError("evaluation: give exactly one of epochs and steps")
+        if self.precision not in ("float32", "bfloat16"):
+            raise PrivsetError(f"evaluation: precision = {self.precision!r}: choose from float32, bfloat16")
+
+
+def autocast(precision: str, device: torch.device):
+    """The context in which forward passes run; float32 where the device has no fast bfloat16."""
+    has_bfloat16 = (
+        torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    if precision == "float32" or not has_bfloat16:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    schedule: Schedule,
+    *,
+    augmentation: str,
+    generator: torch.Generator,
+    start: Callable[[int], None] = lambda total: None,
+    report: Callable[[int, Tensor], None] = lambda step, loss: None,
+) -> int:
+    """Train `network` in place on normalised images; return the number of SGD steps."""
+    augment = AUGMENTATIONS[augmentation]
+    per_epoch = -(-len(images) // schedule.batch_size)
+    if schedule.steps is not None:
+        steps, drop_at = schedule.steps, schedule.steps // 2
+    else:
+        steps, drop_at = (schedule.epochs + 1) * per_epoch, (schedule.epochs // 2 + 2) * per_epoch
+
+    def optimiser(learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            network.parameters(), lr=learning_rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        )
+
+    network.train()
+    start(steps)
+    current = optimiser(schedule.learning_rate)
+    batches: list[Tensor] = []
+    for step in range(1, steps + 1):
+        if step == drop_at + 1:
+            current = optimiser(schedule.learning_rate / 10)
+        if not batches:
+            order = torch.randperm(len(images), generator=generator, device=images.device)
+            batches = list(order.split(schedule.batch_size))
+        batch = batches.pop(0)
+        augmented = augment(images[batch], generator)
+        with autocast(schedule.precision, images.device):
+            loss = F.cross_entropy(network(augmented), labels[batch])
+        current.zero_grad()
+        loss.backward()
+        current.step()
+        report(step, loss.detach())
+    return steps
+
+
+def predict(network: nn.Module, images: Tensor, *, precision: str, chunk: int | None = None) -> Tensor:
+    """Predicted classes (N,) of normalised images."""
+    if chunk is None:  # what stays in a processor's cache; a GPU wants more at once
+        chunk = 50 if images.device.type == "cpu" else 2000
+    network.eval()
+    with torch.inference_mode(), autocast(precision, images.device):
+        return torch.cat([network(part).argmax(1) for part in images.split(chunk)])
+
+
+def evaluate(
+    images: Tensor,
+    labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
+    *,
+    network: str,
+    classes: int,
+    schedule: Schedule,
+    augmentation: str,
+    generator: torch.Generator,
+    start: Callable[[int], None] = lambda total: None,
+    report: Callable[[int, Tensor], None] = lambda step, loss: None,
+) -> dict[str, float]:
+    """One run: a fresh network trained on the set, its test accuracy in percent, and what it cost.
+
+    All images are (N, C, H, W) in normalised units, labels (N,) int64, on one device. Initial weights, order and
+    augmentation come from `generator`.
+    """
+    begin = time.monotonic()
+    model = networks.build(
+        network, channels=images.shape[1], classes=classes, size=images.shape[-1], generator=generator
+    )
+    steps = train(
+        *(model, images, labels, schedule), augmentation=augmentation, generator=generator, start=start, report=report
+    )
+    trained = time.monotonic()
+    predicted = predict(model, test_images, precision=schedule.precision)
+    accuracy = 100 * (predicted == test_labels).double().mean().item()
+    if not torch.isfinite(next(model.parameters())).all():
+        raise PrivsetError(f"training {network} diverged (weights are not finite); lower evaluation learning_rate")
+    return {
+        "test_accuracy": accuracy,
+        "steps": steps,
+        "train_seconds": trained - begin,
+        "test_seconds": time.monotonic() - trained,
+    }

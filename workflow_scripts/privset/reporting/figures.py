@@ -1,0 +1,60 @@
+"""The figures, in one style: readable in greyscale, every font at least 8 pt at column width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import seaborn
+
+from privset.artifacts import read_json, read_set, write_atomically
+from privset.mosaic import mosaic
+from privset.reporting import DATASETS, method_title
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+STYLE = {"font.size": 8, "axes.titlesize": 8, "figure.dpi": 150, "savefig.dpi": 300, "pdf.fonttype": 42}
+
+
+def _save(figure: plt.Figure, paths: list[Path]) -> None:
+    for path in paths:
+        write_atomically(
+            path, lambda stream, path=path: figure.savefig(stream, format=path.suffix[1:], bbox_inches="tight"), mode="wb"
+        )
+    plt.close(figure)
+
+
+def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
+    """Image grids of the sets of the first set seed, one panel per (dataset, method), one row per class."""
+    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for path in sets:
+        cell = read_json(path.with_name("certificate.json"))["cell"]
+        images, labels = read_set(path)
+        columns = min(10, int(np.bincount(labels).max()))
+        title = f"{method_title(cell['method'], cell['spc'])}\neps={cell['epsilon']}"
+        if cell["seed"] == min(read_json(other.with_name("certificate.json"))["cell"]["seed"] for other in sets):
+            panels.setdefault(cell["dataset"], []).append((title, mosaic(images, labels, columns=columns)))
+    widths = [picture.shape[1] for _, picture in next(iter(panels.values()))]
+    with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(panels),
+            len(widths),
+            figsize=(6.5, 6.5 * len(panels) * max(p.shape[0] for _, p in panels[next(iter(panels))]) / sum(widths)),
+            gridspec_kw={"width_ratios": widths, "wspace": 0.08, "hspace": 0.25},
+            squeeze=False,
+        )
+        for line, (dataset, shown) in zip(axes, panels.items(), strict=True):
+            line[0].set_ylabel(DATASETS[dataset])
+            for axis, (title, picture) in zip(line, shown, strict=True):
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axis.set(title=title, xticks=[], yticks=[])
+        figure.text(
+            0.5,
+            0.02,
+            f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset).",
+            ha="center",
+            va="top",
+        )
+        _save(figure, paths)

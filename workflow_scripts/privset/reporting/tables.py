@@ -1,0 +1,239 @@
+"""The tables: tidy metrics in, reported and reproduced numbers side by side out, as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from privset.artifacts import read_json, write_atomically
+from privset.reporting import DATASETS, METHODS, NETWORKS, method_title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A finished table: `frame` is what CSV readers get (one row per number), `shown` what people read."""
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    shown: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def tidy(metrics: list[Path]) -> pd.DataFrame:
+    """One row per (cell, network, network seed) from the metrics files."""
+    rows = []
+    for path in metrics:
+        content = read_json(path)
+        for run in content["runs"]:
+            rows.append(
+                {
+                    **content["cell"],
+                    **run,
+                    "images": content["images"],
+                    "epsilon_spent": content["certificate"]["epsilon"],
+                    "noise_source": content["certificate"]["noise_source"],
+                    "device": content["device"],
+                    "code": content["code"],
+                }
+            )
+    return pd.DataFrame(rows).rename(columns={"seed": "set_seed"})
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    write_atomically(path, lambda stream: frame.to_csv(stream, index=False, float_format="%.4f"))
+
+
+def _reproduced(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and counts per cell and network.
+
+    The mean over the networks of each set, then mean and sample standard deviation over sets; with a single set the
+    deviation is over its networks.
+    """
+    keys = ["method", "spc", "dataset", "epsilon", "network"]
+
+    def summarise(group: pd.DataFrame) -> pd.Series:
+        per_set = group.groupby("set_seed")["test_accuracy"].mean()
+        spread = per_set if len(per_set) > 1 else group["test_accuracy"]
+        return pd.Series(
+            {
+                "reproduced": per_set.mean(),
+                "std": spread.std(),
+                "sets": len(per_set),
+                "networks": len(group) // len(per_set),
+            }
+        )
+
+    return metrics.groupby(keys).apply(summarise, include_groups=False).reset_index()
+
+
+def _reported(table: str, reported: pd.DataFrame) -> pd.DataFrame:
+    """The table's printed numbers; Table 1 prints PSG for 20 samples per class only, Table 3 has it for 1 and 10."""
+    chosen = reported[reported.table == table]
+    if table == "table1":
+        rest = reported[(reported.table == "table3") & (reported.method == "psg") & (reported.spc != "20")]
+        chosen = pd.concat([chosen, rest])
+    return chosen.drop(columns="table").rename(columns={"accuracy": "reported"})
+
+
+TITLES = {
+    "table1": "Table 1. Test accuracy (%) of a ConvNet trained on the synthetic set alone",
+    "table2": "Table 2. Test accuracy (%) of six networks trained on the synthetic set alone, eps = {epsilon}",
+}
+
+NOTES = {
+    "table1": (
+        "The reported rows mix protocols: G-PATE and DataLens are the best test accuracy over 600 epochs of another network, "
+        "DP-Sinkhorn stops early on synthetic hold-out data; PSG is the last epoch of an augmented ConvNet. Reproduced "
+        "numbers all follow PSG's protocol.",
+        "The reported DP-CGAN entry for MNIST, eps = 10, is 52.5 here and 50.2 in Table 2; GS-WGAN's for FashionMNIST is 63.1 "
+        "here and 54.7 in Table 2.",
+        "PSG's reported numbers for spc = 1 and 10 at eps = 10 are those of the paper's Table 3; for eps = 1 it prints none.",
+    ),
+    "table2": (
+        "The reported DP-CGAN row is identical for MNIST and FashionMNIST in the paper.",
+        "Its ConvNet entry for MNIST (50.2) differs from Table 1 (52.5), and so does GS-WGAN's for FashionMNIST (54.7, 63.1).",
+    ),
+}
+
+
+def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, datasets: list[str]) -> Table:
+    """Table 1 or 2 with every row of the paper and every row of this run."""
+    generative = metrics.method != "psg"
+    metrics = metrics.assign(spc=metrics.spc.mask(generative, ""))
+    reported = reported.assign(spc=reported.spc.fillna(""))
+    keys = ["method", "spc", "dataset", "epsilon", "network"]
+    frame = _reported(table, reported).merge(_reproduced(metrics), on=keys, how="outer")
+    frame = frame[frame.dataset.isin(datasets)].copy()
+    frame["difference"] = frame.reproduced - frame.reported
+    order = {name: rank for rank, name in enumerate([*METHODS, *DATASETS, *NETWORKS])}
+    rank = pd.DataFrame(
+        {
+            "method": frame.method.map(order),
+            "spc": pd.to_numeric(frame.spc.replace("", "0")),
+            "epsilon": frame.epsilon.astype(float),
+            "network": frame.network.map(order),
+            "dataset": frame.dataset.map(order),
+        }
+    )
+    frame = frame.loc[rank.sort_values(list(rank.columns)).index].reset_index(drop=True)
+
+    second = "epsilon" if table == "table1" else "network"
+    shown: dict[tuple[str, str], dict[str, str]] = {}
+    for row in frame.itertuples():
+        label = getattr(row, second)
+        line = shown.setdefault(
+            (method_title(row.method, row.spc), NETWORKS.get(label, label)),
+            {f"{DATASETS[name]} {column}": "-" for name in datasets for column in ("reported", "reproduced", "n", "diff")},
+        )
+        name = DATASETS[row.dataset]
+        if pd.notna(row.reported):
+            line[f"{name} reported"] = f"{row.reported:.1f}"
+        if pd.notna(row.reproduced):
+            spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
+            line[f"{name} reproduced"] = f"{row.reproduced:.1f}{spread}"
+            line[f"{name} n"] = f"{row.sets:.0f}x{row.networks:.0f}"
+        if pd.notna(row.difference):
+            line[f"{name} diff"] = f"{row.difference:+.1f}"
+    heading = {"epsilon": "eps", "network": "network"}[second]
+    lines = [{"method": method, heading: label, **line} for (method, label), line in shown.items()]
+    missing = sorted({method_title(row.method, row.spc) for row in frame[frame.reproduced.isna()].itertuples()})
+    notes = [
+        "reported: printed in the PSG paper. reproduced: this code, mean ± standard deviation; n is sets x networks per set, "
+        "the deviation is over sets, or over the networks of a single set. diff: reproduced minus reported.",
+        *NOTES[table],
+    ]
+    if missing:
+        notes.append(f"Without a reproduced number in this preset: {', '.join(missing)}.")
+    epsilon = max(metrics.epsilon[metrics.epsilon != "inf"], key=float)
+    title = TITLES[table].format(epsilon=epsilon)
+    return Table(name=table, title=title, frame=frame, shown=pd.DataFrame(lines), notes=tuple(notes))
+
+
+def privacy(certificates: list[Path]) -> Table:
+    """What every set promises: one row per cell, from the certificates."""
+    rows = []
+    for path in certificates:
+        content = read_json(path)
+        cell = content["cell"]
+        sampling = {
+            "poisson-subsampled-gaussian": "Poisson",
+            "gaussian": "all records",
+            "non-private": "none",
+        }
+        entries = content["ledger"]
+        rows.append(
+            {
+                "method": method_title(cell["method"], cell["spc"]),
+                "dataset": DATASETS[cell["dataset"]],
+                "eps": cell["epsilon"],
+                "spc": cell["spc"],
+                "set_seed": cell["seed"],
+                "neighbours": content["neighbouring_relation"] or "-",
+                "sampling": ", ".join(dict.fromkeys(sampling[entry["kind"]] for entry in entries)),
+                "sampling_rate": ", ".join(f"{entry.get('sampling_rate', 1):.6g}" for entry in entries),
+                "sensitivity": ", ".join(f"{float(entry['sensitivity']):g}" for entry in entries),
+                "noise_multiplier": ", ".join(
+                    f"{entry['noise_multiplier']:.4f}" if "noise_multiplier" in entry else "0" for entry in entries
+                ),
+                "releases": sum(entry["count"] for entry in entries),
+                "delta": f"{content['delta']:g}",
+                "eps_spent": _epsilon(content["epsilon"]),
+                "eps_rdp": _epsilon(content["epsilon_rdp"]),
+                "eps_pld": _epsilon(content["epsilon_pld"]),
+                "labels_protected": "yes" if content["protects_labels"] else "no",
+                "released_without_noise": "nothing" if content["private"] else "everything",
+                "noise_from": content["noise_source"].split()[0],
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return Table(
+        name="table_privacy",
+        title="Privacy of every set, from its certificate",
+        frame=frame,
+        shown=frame.drop(columns=["set_seed"]).drop_duplicates(),
+        notes=(
+            "eps_spent is the smaller of the RDP accountant's epsilon and the exact one of unsampled Gaussian releases; eps_rdp "
+            "is the accountant of the PSG paper; eps_pld is the tightest, by privacy loss distributions.",
+            "noise_multiplier: standard deviation of the noise divided by the L2 sensitivity for the stated neighbours.",
+            "noise_from: 'seed' means that the run is repeatable and its set must not be published as private; 'operating' "
+            "means the operating system's entropy.",
+            "Public for every method: the number of records, the classes, the image shape, published normalisation constants.",
+        ),
+    )
+
+
+def _epsilon(value: float | str) -> str:
+    return "inf" if value == "inf" else f"{value:.4f}"
+
+
+def markdown(table: Table, *, preset: str) -> str:
+    notes = "\n".join(f"- {note}" for note in table.notes)
+    return f"## {table.title} ({preset} preset)\n\n{table.shown.to_markdown(index=False, disable_numparse=True)}\n\n{notes}\n"
+
+
+def latex(table: Table, *, preset: str) -> str:
+    """A booktabs table (\\usepackage{booktabs})."""
+    body = table.shown.replace("±", r"$\\pm$", regex=True)
+    body.columns = [column.replace("_", " ") for column in body.columns]
+    escaped = body.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(body.columns) - 2))
+    escaped = escaped.replace("%", r"\%")
+    title = table.title.replace("%", r"\%")
+    notes = "\n".join("% " + note for note in table.notes)
+    return f"{notes}\n\\begin{{table}}\n\\caption{{{title} ({preset} preset).}}\n{escaped}\\end{{table}}\n"
+
+
+def write(table: Table, paths: list[Path], *, preset: str) -> None:
+    """CSV, Markdown and LaTeX, whichever of the three suffixes the paths have."""
+    for path in paths:
+        match path.suffix:
+            case ".csv":
+                write_csv(table.frame.assign(preset=preset), path)
+            case ".md":
+                text = markdown(table, preset=preset)
+                write_atomically(path, lambda stream, text=text: stream.write(text))
+            case ".tex":
+                text = latex(table, preset=preset)
+                write_atomically(path, lambda stream, text=text: stream.write(text))

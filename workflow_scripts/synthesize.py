@@ -1,0 +1,42 @@
+"""Rule synthesize: one private set with its certificate, trajectory and picture."""
+
+from pathlib import Path
+
+import torch
+
+from privset import artifacts, cells, certificates, methods, mosaic
+from privset.config import parse
+from privset.progress import Progress, job
+
+
+def main(smk):
+    with job(smk) as log:
+        cell = dict(smk.wildcards)
+        device = "cuda" if smk.resources.get("gpu") and torch.cuda.is_available() else "cpu"
+        method = methods.load(cell["method"])
+        config = parse(method.Config, smk.params.config, f"config.yaml: {cell['preset']}.methods.{cell['method']}.config")
+        vault, noise_seed = cells.open_vault(
+            cell, Path(smk.input.data[0]).parent, delta=smk.params.delta, noise=smk.params.noise, device=device
+        )
+        trajectory = cells.Trajectory(Progress(cells.title(cell), log), vault.ledger)
+        run = methods.Run(
+            spc=None if cell["spc"] == "all" else int(cell["spc"]),
+            generator=cells.method_generator(cell, device),
+            start=trajectory.start,
+            report=trajectory.report,
+        )
+        images, labels = method.synthesize(vault, config, run)
+        artifacts.write_set(
+            Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy()
+        )
+        trajectory.write(Path(smk.output.trajectory))
+        mosaic.write_grid(Path(smk.output.grid), Path(smk.output.images))
+        details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
+        artifacts.write_json(
+            Path(smk.output.certificate),
+            certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=noise_seed, run=details),
+        )
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821
