@@ -29,9 +29,12 @@ def _event_to_json(event: dp_accounting.DpEvent) -> dict[str, Any]:
 def _event_from_json(entry: dict[str, Any]) -> dp_accounting.DpEvent:
     if entry["kind"] == "non-private":
         return dp_accounting.NonPrivateDpEvent()
-    return accounting.gaussian_event(
+    event = accounting.gaussian_event(
         noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"]
     )
+    if _event_to_json(event)["kind"] != entry["kind"]:
+        raise ValueError(f"{entry['kind']} with sampling_rate = {entry['sampling_rate']}")
+    return event
 
 
 def certificate(
@@ -95,8 +98,11 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
         claimed = {key: float(stated[key]) for key in ("epsilon", "epsilon_rdp", "epsilon_pld")}
     except (KeyError, TypeError, ValueError) as error:
         raise PrivsetError(f"{certificate_path}: not a certificate ({error!r})") from error
+    private = not any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event, _ in counted)
+    if stated["private"] is not private:
+        raise PrivsetError(f"{certificate_path}: private = {stated['private']} does not follow from its ledger")
     rdp = math.inf
-    if stated["private"]:
+    if private:
         accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.ORDERS))
         for event, count in counted:
             accountant.compose(event, count)

@@ -1,0 +1,81 @@
+"""Shared fixtures: a small private dataset, and copies of the repository in which the workflow can run and be edited."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from privset.datasets import PublicFacts
+from privset.vault import Vault, noise_generator
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "resources", "envs", "tests/config")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def make_vault(generator):
+    """A vault over random 28x28 images with labels; every argument can be overridden."""
+
+    def make(*, records=40, epsilon=10.0, delta=1e-5, noise_seed=1, images=None, labels=None, classes=10):
+        images = torch.randn(records, 1, 28, 28, generator=generator) if images is None else images
+        labels = torch.arange(records) % classes if labels is None else labels
+        facts = PublicFacts(records=len(images), classes=classes, channels=1, size=28, mean=(0.5,), std=(0.5,))
+        return Vault(
+            images,
+            labels,
+            facts=facts,
+            epsilon=epsilon,
+            delta=delta,
+            sampling=noise_generator("cpu", seed=noise_seed + 1),
+            noise=noise_generator("cpu", seed=noise_seed),
+        )
+
+    return make
+
+
+def copy_repository(target: Path) -> Path:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target / part)
+    return target
+
+
+def snakemake(repository: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a copy of the repository; output and errors together in `.stdout`."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return subprocess.run(
+        command, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory) -> Path:
+    """An unused copy of the repository, for dry runs."""
+    return copy_repository(tmp_path_factory.mktemp("repository"))
+
+
+DIGITS = ("--cores", "2", "--configfile", "tests/config/digits.yaml")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A copy of the repository in which the whole digits preset was computed, and what the run printed."""
+    path = copy_repository(tmp_path_factory.mktemp("finished"))
+    result = snakemake(path, "all", *DIGITS)
+    assert result.returncode == 0, result.stdout
+    return path, result.stdout

@@ -1,0 +1,165 @@
+"""Sets and certificates: whole files or one clear line; every kind of tampering is noticed."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from privset import PrivsetError, accounting, artifacts, certificates
+from privset.vault import Ledger, Release
+
+
+def a_set(count=20):
+    rng = np.random.default_rng(0)
+    return rng.random((count, 1, 28, 28), dtype=np.float32), (np.arange(count) % 10).astype(np.int64)
+
+
+def a_ledger(epsilon=1.0, releases=5):
+    ledger = Ledger(epsilon=epsilon, delta=1e-5)
+    sigma = accounting.calibrate(epsilon=epsilon, delta=1e-5, sampling_rate=0.01, releases=releases)
+    event = accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=0.01)
+    for _ in range(releases):
+        ledger.charge(Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=0.1))
+    return ledger
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """A set with its certificate in a folder."""
+    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    content = certificates.certificate(a_ledger(), tmp_path / "set.npz", noise_seed=None, run={"cell": {"method": "psg"}})
+    artifacts.write_json(tmp_path / "certificate.json", content)
+    return tmp_path
+
+
+def test_a_set_is_read_as_it_was_written(tmp_path):
+    images, labels = a_set()
+    artifacts.write_set(tmp_path / "set.npz", images, labels)
+    again, labels_again = artifacts.read_set(tmp_path / "set.npz", classes=10)
+    assert np.array_equal(images, again) and np.array_equal(labels, labels_again)
+    first = artifacts.sha256(tmp_path / "set.npz")
+    artifacts.write_set(tmp_path / "set.npz", images, labels)
+    assert artifacts.sha256(tmp_path / "set.npz") == first  # no time stamps inside
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x.astype(np.float64), y), "not float32"),
+        (lambda x, y: (x[:-1], y), "are not"),
+        (lambda x, y: (np.where(x > 0.99, np.nan, x).astype(np.float32), y), "NaN"),
+        (lambda x, y: (x[:0], y[:0]), "are not"),
+    ],
+)
+def test_what_is_no_set_is_not_written(tmp_path, change, message):
+    with pytest.raises(PrivsetError, match=message):
+        artifacts.write_set(tmp_path / "set.npz", *change(*a_set()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [lambda y: np.where(y == 9, 0, y), lambda y: np.where(y == 9, 10, y), lambda y: y - 1])
+def test_missing_and_unknown_classes_are_refused(tmp_path, change):
+    images, labels = a_set()
+    artifacts.write_set(tmp_path / "set.npz", images, change(labels))
+    with pytest.raises(PrivsetError, match=r"not all of 0\.\.9"):
+        artifacts.read_set(tmp_path / "set.npz", classes=10)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -1])
+def test_truncated_sets_are_refused(tmp_path, keep):
+    path = tmp_path / "set.npz"
+    artifacts.write_set(path, *a_set())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(PrivsetError, match="not a readable set"):
+        artifacts.read_set(path)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "metrics.json"
+    artifacts.write_json(path, {"a": 1})
+
+    def fail(stream):
+        stream.write("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(PrivsetError, match="No space left on device"):
+        artifacts.write_atomically(path, fail)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_certificate_says_what_happened(cell):
+    content = certificates.verify(cell / "set.npz")
+    (entry,) = content["ledger"]
+    assert entry["count"] == 5 and entry["kind"] == "poisson-subsampled-gaussian" and entry["sampling_rate"] == 0.01
+    assert content["epsilon"] <= content["epsilon_budget"] == 1.0
+    assert content["epsilon_pld"] <= content["epsilon_rdp"]
+    assert content["neighbouring_relation"] == "add-or-remove-one"
+    assert content["private"] and "may be published" in content["statement"]
+
+
+def test_a_seeded_certificate_says_that_its_set_is_not_for_publication(cell):
+    content = certificates.certificate(a_ledger(), cell / "set.npz", noise_seed=7, run={})
+    assert "must not be published" in content["statement"] and content["noise_source"] == "seed 7"
+
+
+def test_every_flipped_byte_of_a_set_is_noticed(cell):
+    path = cell / "set.npz"
+    whole = path.read_bytes()
+    for position in range(0, len(whole), len(whole) // 40):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(PrivsetError):
+            certificates.verify(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": 0.5},
+        {"epsilon_rdp": 0.5},
+        {"epsilon_pld": 0.1},
+        {"epsilon_budget": 0.2},
+        {"delta": 1e-3},
+        {"ledger": []},
+        {"set_sha256": "0" * 64},
+        {"private": False},
+        {"epsilon": None},
+    ],
+)
+def test_every_edited_number_of_a_certificate_is_noticed(cell, change):
+    path = cell / "certificate.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **change}))
+    with pytest.raises(PrivsetError):
+        certificates.verify(cell / "set.npz")
+
+
+@pytest.mark.parametrize(
+    "change", [{"count": 4}, {"count": 50}, {"noise_multiplier": 9.0}, {"sampling_rate": 0.001}, {"kind": "gaussian"}]
+)
+def test_every_edited_line_of_a_ledger_is_noticed(cell, change):
+    path = cell / "certificate.json"
+    content = json.loads(path.read_text())
+    content["ledger"][0].update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(PrivsetError):
+        certificates.verify(cell / "set.npz")
+
+
+def test_the_real_data_are_certified_as_not_private(tmp_path, make_vault):
+    vault = make_vault(epsilon=math.inf)
+    vault.everything()
+    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    content = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run={})
+    artifacts.write_json(tmp_path / "certificate.json", content)
+    again = certificates.verify(tmp_path / "set.npz")
+    assert again["epsilon"] == "inf" and "NOT PRIVATE" in again["statement"] and not again["protects_labels"]
+
+
+def test_unreadable_json_is_named(tmp_path):
+    (tmp_path / "certificate.json").write_text('{"epsilon": ')
+    with pytest.raises(PrivsetError, match=r"certificate\.json is not readable JSON"):
+        artifacts.read_json(tmp_path / "certificate.json")

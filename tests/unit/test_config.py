@@ -1,0 +1,112 @@
+"""The configuration: every mistake ends in one line that names the key, the value and the remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from privset import PrivsetError
+from privset.config import epsilon_text, parse, validate
+from privset.evaluation import Schedule
+from privset.methods import METHODS, load
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path
+    block = config
+    for key in parents:
+        block = block[key]
+    block[last] = value
+    return config
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "tests/config/digits.yaml"])
+def test_the_shipped_configurations_are_valid(file):
+    validate(yaml.safe_load((ROOT / file).read_text()))
+
+
+@pytest.mark.parametrize("preset", CONFIG["presets"])
+def test_every_method_block_fits_its_dataclass(preset):
+    block = CONFIG["presets"][preset]
+    for name, method in block["methods"].items():
+        for dataset in block["datasets"]:
+            merged = {**method.get("config", {}), **method.get("by_dataset", {}).get(dataset, {})}
+            parse(load(name).Config, merged, name)
+    assert set(block["methods"]) == set(METHODS)
+    for size in ("small_sets", "large_sets"):
+        default = block["evaluation"][size]["default"]
+        parse(Schedule, {key: value for key, value in default.items() if key != "seeds"}, size)
+
+
+def test_the_paper_preset_is_the_papers():
+    """The defaults of the code, the values of the preset and the paper are three times the same."""
+    psg = load("psg")
+    block = dict(CONFIG["presets"]["paper"]["methods"]["psg"]["config"])
+    block["loops"] = {spc: tuple(loops) for spc, loops in block["loops"].items()}
+    assert parse(psg.Config, block, "psg") == psg.Config()
+    assert (psg.Config.iterations, psg.Config.batches, psg.Config.batch_size, psg.Config.clip) == (1000, 10, 256, 0.1)
+    assert psg.Config().loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
+
+
+P = ("presets", "quick")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ((*P, "epsilon"), [1, -3], "config.yaml: presets.quick.epsilon[1] = -3: must be > 0"),
+        ((*P, "epsilon"), [0], "config.yaml: presets.quick.epsilon[0] = 0: must be > 0"),
+        ((*P, "epsilon"), ["ten"], 'config.yaml: presets.quick.epsilon[0] = "ten": must be of type number'),
+        (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
+        (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
+        (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
+        (("preset",), "quik", "config.yaml: preset = 'quik': choose from quick, paper"),
+        ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
+        ((*P, "datasets"), ["minst"], 'config.yaml: presets.quick.datasets[0] = "minst": choose from mnist, fashion_mnist, cifar10, digits'),
+        ((*P, "methods", "psg", "config", "clip"), 0, "config.yaml: presets.quick.methods.psg.config.clip = 0: must be > 0"),
+    ],
+)
+def test_bad_values_in_one_line(path, value, line):
+    with pytest.raises(PrivsetError) as error:
+        validate(changed(path, value))
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ((*P, "epsilons"), [1], ["presets.quick", "unknown key 'epsilons'", "known keys", "epsilon"]),
+        ((*P, "methods", "psg", "config", "iteration"), 3, ["methods.psg.config", "unknown key 'iteration'", "iterations"]),
+        ((*P, "methods", "psgg"), {}, ["methods", "unknown key 'psgg'", "dp_merf, psg, real"]),
+        (("presets", "quick"), {"datasets": ["mnist"]}, ["missing key", "'epsilon'"]),
+        ((*P, "evaluation", "large_sets", "default", "learning_rat"), 1, ["unknown key 'learning_rat'", "learning_rate"]),
+    ],
+)
+def test_unknown_and_missing_keys_in_one_line(path, value, parts):
+    with pytest.raises(PrivsetError) as error:
+        validate(changed(path, value))
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+def test_yaml_keys_that_are_numbers_are_fine():
+    validate(changed((*P, "methods", "psg", "config", "loops"), {1: [1, 1], 10: [2, 3]}))
+    with pytest.raises(PrivsetError, match="loops"):
+        validate(changed((*P, "methods", "psg", "config", "loops"), {1: [1]}))
+
+
+@pytest.mark.parametrize(("value", "text"), [(10, "10"), (10.0, "10"), ("1", "1"), (0.2, "0.2"), (float("inf"), "inf")])
+def test_one_spelling_of_epsilon(value, text):
+    assert epsilon_text(value) == text
+
+
+@pytest.mark.parametrize("value", [0, -3, "abc", None, float("nan"), -float("inf")])
+def test_impossible_epsilons(value):
+    with pytest.raises(PrivsetError, match=r"must be .*> 0"):
+        epsilon_text(value)

@@ -1,0 +1,108 @@
+"""The evaluation protocol: its schedule, its determinism, and that it measures what it says."""
+
+import pytest
+import torch
+
+from privset import PrivsetError, evaluation
+from privset.config import parse
+from privset.evaluation import Schedule
+
+
+def easy(count, generator):
+    """Two classes that differ in which half is bright."""
+    labels = torch.arange(count) % 2
+    images = 0.1 * torch.randn(count, 1, 28, 28, generator=generator)
+    images[labels == 0, :, :14] += 1
+    images[labels == 1, :, 14:] += 1
+    return images, labels
+
+
+def test_a_thousand_epochs_are_a_thousand_and_one_with_the_drop_where_the_reference_has_it(monkeypatch, generator):
+    """The learning rate falls after the epoch with index epochs // 2 + 1, with a new optimiser."""
+    made, rates = [], []
+    original = torch.optim.SGD
+
+    class Spy(original):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(options)
+
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step()
+
+    monkeypatch.setattr(torch.optim, "SGD", Spy)
+    images, labels = easy(6, generator)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+    schedule = Schedule(epochs=10, batch_size=4)  # two steps an epoch
+    steps = evaluation.train(model, images, labels, schedule, augmentation="none", generator=generator)
+    assert steps == len(rates) == 11 * 2
+    assert rates == [0.01] * 14 + [pytest.approx(0.001)] * 8  # epochs 0..6, then 7..10
+    assert [options["lr"] for options in made] == [0.01, pytest.approx(0.001)]
+    assert all(options["momentum"] == 0.9 and options["weight_decay"] == 5e-4 for options in made)
+
+
+def test_a_stated_number_of_steps_is_what_happens(generator):
+    images, labels = easy(100, generator)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+    seen = []
+    steps = evaluation.train(
+        model,
+        images,
+        labels,
+        Schedule(steps=7, batch_size=32),
+        augmentation="crop_scale_rotate",
+        generator=generator,
+        report=lambda step, loss: seen.append(step),
+    )
+    assert steps == 7 and seen == list(range(1, 8))
+
+
+def run(seed, **options):
+    data = torch.Generator().manual_seed(5)
+    images, labels = easy(20, data)
+    test_images, test_labels = easy(101, data)
+    return evaluation.evaluate(
+        *(images, labels, test_images, test_labels),
+        network="mlp",
+        classes=2,
+        schedule=Schedule(**{"epochs": 20, "batch_size": 10, **options}),
+        augmentation="none",
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def test_an_easy_problem_is_solved_and_the_accuracy_is_in_percent():
+    assert run(0)["test_accuracy"] == 100.0
+    assert run(0, precision="bfloat16")["test_accuracy"] == 100.0
+
+
+def test_the_same_seed_gives_the_same_accuracy_whatever_the_global_generator_does():
+    def weights_after(seed, global_seed):
+        torch.manual_seed(global_seed)
+        return run(seed, steps=2, epochs=None)["test_accuracy"]
+
+    assert weights_after(0, 1) == weights_after(0, 2)
+
+
+def test_predictions_do_not_depend_on_the_chunk(generator):
+    images, _ = easy(23, generator)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+    whole = evaluation.predict(model, images, precision="float32", chunk=100)
+    assert torch.equal(whole, evaluation.predict(model, images, precision="float32", chunk=7))
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 5, "epochs": 5}, {"steps": 5, "precision": "float8"}])
+def test_impossible_schedules_are_refused(options):
+    with pytest.raises(PrivsetError, match="evaluation"):
+        Schedule(**options)
+
+
+def test_a_diverged_training_is_an_error_not_a_number(generator):
+    with pytest.raises(PrivsetError, match="diverged"):
+        run(0, learning_rate=1e12)
+
+
+def test_unknown_options_name_the_known_ones():
+    with pytest.raises(PrivsetError, match="unknown key 'epoch'; known keys: epochs"):
+        parse(Schedule, {"epoch": 3}, "evaluation")

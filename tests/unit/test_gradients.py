@@ -1,0 +1,94 @@
+"""Per-record gradients against autograd, one record at a time, and against Opacus."""
+
+import opacus
+import pytest
+import torch
+from torch.nn import functional as F
+
+from privset import networks
+from privset.gradients import clipped_gradient_sum, per_record_gradients
+
+
+def batch(generator, *, count=3, channels=1, size=28):
+    images = torch.randn(count, channels, size, size, generator=generator)
+    return images, torch.arange(count) % 10
+
+
+def one_at_a_time(network, images, labels):
+    """Each record's gradient by autograd, flat, (B, P)."""
+    rows = []
+    for image, label in zip(images, labels, strict=True):
+        loss = F.cross_entropy(network(image[None]), label[None])
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_agree_with_autograd_for_every_network(name, channels, size, generator):
+    """In double precision: in single, a ReLU or a maximum near a tie may fall differently for a batch and for one image."""
+    network = networks.build(name, channels=channels, classes=10, size=size, generator=generator).double()
+    images, labels = batch(generator, channels=channels, size=size)
+    images = images.double()
+    ours = torch.cat(per_record_gradients(network, images, labels), dim=1)
+    reference = one_at_a_time(network, images, labels)
+    error = (ours - reference).norm(dim=1) / reference.norm(dim=1)
+    assert error.max() < 1e-10
+
+
+def test_clipped_sum_agrees_with_opacus(generator):
+    network = networks.build("convnet", channels=1, classes=10, size=28, width=16, generator=generator)
+    images, labels = batch(generator, count=20)
+    clip = 0.5
+    wrapped = opacus.GradSampleModule(network, loss_reduction="sum")
+    F.cross_entropy(wrapped(images), labels, reduction="sum").backward()
+    rows = torch.cat([parameter.grad_sample.flatten(1) for parameter in wrapped.parameters()], dim=1)
+    expected = (rows * (clip / (rows.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)).sum(0)
+    wrapped.remove_hooks()
+    ours = clipped_gradient_sum(network, images, labels, clip=clip, micro_batch=7)
+    assert (ours - expected).norm() / expected.norm() < 1e-5
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.1, 1.0])
+def test_no_record_counts_more_than_the_clip(clip, generator):
+    network = networks.build("lenet", channels=1, classes=10, size=28, generator=generator)
+    images, labels = batch(generator, count=8)
+    images[0] *= 1000  # an outlier
+    for image, label in zip(images, labels, strict=True):
+        assert clipped_gradient_sum(network, image[None], label[None], clip=clip).norm() <= clip
+
+
+def test_small_gradients_are_not_scaled_up(generator):
+    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    images, labels = batch(generator, count=1)
+    unclipped = one_at_a_time(network, images, labels)[0]
+    assert torch.allclose(clipped_gradient_sum(network, images, labels, clip=1e6), unclipped, rtol=1e-4, atol=1e-7)
+
+
+def test_micro_batches_do_not_change_the_sum(generator):
+    network = networks.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
+    images, labels = batch(generator, count=11)
+    sums = [clipped_gradient_sum(network, images, labels, clip=0.1, micro_batch=size) for size in (1, 4, 11, 64)]
+    for other in sums[1:]:
+        assert (other - sums[0]).norm() / sums[0].norm() < 1e-5
+
+
+def test_an_empty_batch_sums_to_zero(generator):
+    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    images, labels = batch(generator, count=0)
+    total = clipped_gradient_sum(network, images, labels, clip=0.1)
+    assert total.shape == (118_282,)
+    assert not total.any()
+
+
+def test_layers_that_mix_records_are_refused(generator):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10), torch.nn.BatchNorm1d(10))
+    with pytest.raises(TypeError, match="BatchNorm1d"):
+        per_record_gradients(network, *batch(generator))
+
+
+def test_weights_and_their_gradients_are_left_alone(generator):
+    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    clipped_gradient_sum(network, *batch(generator), clip=0.1)
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, network.parameters(), strict=True))

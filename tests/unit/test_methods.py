@@ -1,0 +1,118 @@
+"""PSG and DP-MERF: their formulas, and that they ask the vault exactly as often as they were calibrated for."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from privset import PrivsetError, accounting
+from privset.methods import METHODS, Run, dp_merf, load, psg
+from privset.seeds import derived_seed
+
+
+def run(spc, seed=0):
+    return Run(spc=spc, generator=torch.Generator().manual_seed(seed))
+
+
+def test_matching_loss_is_the_papers(generator):
+    """One minus cosine per output row, summed; biases and norm layers do not enter. Directly, row by row."""
+    shapes = [(4, 2, 3, 3), (4,), (5, 7), (5,)]
+    a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    expected = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.ndim == 1:
+            continue
+        for row, other in zip(x.reshape(len(x), -1).numpy(), y.reshape(len(y), -1).numpy(), strict=True):
+            expected += 1 - row @ other / (np.linalg.norm(row) * np.linalg.norm(other) + 1e-6)
+    assert psg.matching_loss(a, b).item() == pytest.approx(expected, rel=1e-5)
+    assert psg.matching_loss(a, a).item() == pytest.approx(0, abs=1e-5)
+    assert psg.matching_loss(a, [-x for x in a]).item() == pytest.approx(2 * 9, rel=1e-5)
+
+
+SMALL = {"iterations": 3, "loops": {2: (2, 1)}, "batches": 2, "batch_size": 20, "width": 4}
+
+
+def test_psg_makes_exactly_the_releases_it_was_calibrated_for(make_vault):
+    vault = make_vault(epsilon=5.0)
+    images, labels = psg.synthesize(vault, psg.Config(**SMALL), run(2))
+    assert images.shape == (20, 1, 28, 28)
+    assert labels.tolist() == [label for label in range(10) for _ in range(2)]
+    (entry,) = vault.ledger.releases
+    assert entry.count == 3 * 2 * 2
+    assert 4.99 < vault.ledger.spent() <= 5.0
+    event = accounting.gaussian_event(noise_multiplier=entry.event.event.noise_multiplier, sampling_rate=20 / 40)
+    assert entry.event == event
+
+
+def test_psg_repeats_to_the_bit_and_depends_on_its_seed(make_vault):
+    def images(seed, noise_seed=1):
+        return psg.synthesize(make_vault(images=DATA, noise_seed=noise_seed), psg.Config(**SMALL), run(2, seed))[0]
+
+    assert torch.equal(images(1), images(1))
+    assert not torch.equal(images(1), images(2))
+    assert not torch.equal(images(1), images(1, noise_seed=9))
+
+
+DATA = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(8))
+
+
+def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
+    """A sanity check, never a result: on two easy classes and a huge budget a network trained on the set is right."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(200) % 2
+    images = 0.3 * torch.randn(200, 1, 28, 28, generator=generator)
+    images[labels == 0, :, 4:12, 4:24] += 2
+    images[labels == 1, :, 16:24, 4:24] += 2
+    vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
+    config = psg.Config(
+        iterations=20, loops={1: (1, 1)}, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0
+    )
+    start = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    learned, _ = psg.synthesize(vault, config, run(1))
+    truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
+
+    def match(candidates):
+        return [torch.cosine_similarity(c.flatten(), t.flatten(), 0).item() for c, t in zip(candidates, truth, strict=True)]
+
+    assert all(after > before + 0.2 for before, after in zip(match(start), match(learned), strict=True))
+
+
+def test_psg_names_a_missing_loops_entry(make_vault):
+    with pytest.raises(PrivsetError, match=r"psg.loops has no entry for spc = 3"):
+        psg.synthesize(make_vault(), psg.Config(**SMALL), run(3))
+
+
+def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):
+    vault = make_vault(epsilon=1.0)
+    config = dp_merf.Config(length_scale=105, features=100, steps=5, batch_size=20)
+    images, labels = dp_merf.synthesize(vault, config, run(3))
+    assert images.shape == (30, 1, 28, 28)
+    assert torch.equal(labels, torch.arange(10).repeat_interleave(3))
+    (entry,) = vault.ledger.releases
+    assert (entry.count, entry.relation, entry.sensitivity) == (1, "replace-one", 2.0)
+    assert entry.event.noise_multiplier == pytest.approx(3.7306, abs=1e-3)
+    pixels = vault.facts.to_pixels(images)
+    assert -1e-6 <= pixels.min() and pixels.max() <= 1 + 1e-6
+
+
+def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vault):
+    real = load("real")
+    vault = make_vault(epsilon=math.inf)
+    images, _ = real.synthesize(vault, real.Config(), run(None))
+    assert len(images) == 40
+    assert vault.ledger.spent() == math.inf
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_the_same_two_parts(name):
+    module = load(name)
+    assert module.Config.__dataclass_params__.frozen
+    assert callable(module.synthesize)
+
+
+def test_seeds_follow_from_names():
+    assert derived_seed("noise", "mnist", 0) == derived_seed("noise", "mnist", 0)
+    assert len({derived_seed("noise", "mnist", seed) for seed in range(1000)}) == 1000
+    assert derived_seed("noise", "mnist", 0) != derived_seed("sampling", "mnist", 0)
+    assert all(0 <= derived_seed(seed) < 2**63 for seed in range(100))

@@ -1,0 +1,115 @@
+"""Tables: reported and reproduced numbers stand side by side, never mixed, never averaged silently."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from privset import artifacts
+from privset.mosaic import mosaic
+from privset.reporting import tables
+
+REPORTED = pd.read_csv(Path(__file__).parents[2] / "resources" / "reported.csv", dtype={"epsilon": str, "spc": str})
+
+
+def runs(method, spc, epsilon, accuracies, dataset="mnist", network="convnet"):
+    """Rows of metrics: `accuracies` is a list of sets, each a list of its networks' accuracies."""
+    return pd.DataFrame(
+        [
+            {
+                **{"method": method, "spc": spc, "dataset": dataset, "epsilon": epsilon, "network": network},
+                **{"set_seed": s, "network_seed": n, "test_accuracy": accuracy},
+            }
+            for s, networks in enumerate(accuracies)
+            for n, accuracy in enumerate(networks)
+        ]
+    )
+
+
+def table1(*frames):
+    return tables.comparison("table1", pd.concat(frames), REPORTED, datasets=["mnist", "fashion_mnist"])
+
+
+def number(frame, column, **keys):
+    for key, value in keys.items():
+        frame = frame[frame[key] == value]
+    assert len(frame) == 1, frame
+    return frame[column].item()
+
+
+def test_reported_numbers_are_the_printed_ones():
+    psg = REPORTED[(REPORTED.table == "table1") & (REPORTED.method == "psg")]
+    assert psg.accuracy.tolist() == [80.9, 95.6, 70.2, 77.7]
+    assert (REPORTED.table == "table2").sum() == 2 * 6 * 6
+    assert (REPORTED.table == "table3").sum() == 12
+    assert REPORTED.source.str.contains("Table [123]$").all()
+
+
+def test_mean_deviation_and_difference():
+    table = table1(runs("psg", "20", "10", [[90.0, 92.0, 94.0]]), runs("dp_merf", "1000", "1", [[70.0], [74.0]]))
+    keys = {"method": "psg", "spc": "20", "dataset": "mnist", "epsilon": "10"}
+    assert number(table.frame, "reproduced", **keys) == pytest.approx(92)
+    assert number(table.frame, "std", **keys) == pytest.approx(2)  # one set: over its networks
+    assert number(table.frame, "difference", **keys) == pytest.approx(92 - 95.6)
+    merf = {"method": "dp_merf", "dataset": "mnist", "epsilon": "1"}
+    assert number(table.frame, "std", **merf) == pytest.approx(8**0.5)  # two sets: over sets
+    assert (number(table.frame, "sets", **merf), number(table.frame, "networks", **merf)) == (2, 1)
+    assert number(table.frame, "reported", **merf) == 72.7
+
+
+def test_every_row_of_the_paper_is_there_and_rows_without_a_reproduction_say_so():
+    table = table1(runs("psg", "10", "10", [[90.0]]))
+    assert list(dict.fromkeys(table.shown.method)) == [
+        *("DP-CGAN", "G-PATE", "DataLens", "GS-WGAN", "DP-MERF", "DP-Sinkhorn"),
+        *("PSG (spc=1)", "PSG (spc=10)", "PSG (spc=20)"),
+    ]
+    row = table.shown[(table.shown.method == "PSG (spc=10)") & (table.shown.eps == "10")].iloc[0]
+    assert row["MNIST reported"] == "94.9" and row["MNIST reproduced"] == "90.0" and row["MNIST n"] == "1x1"
+    assert row["FashionMNIST reproduced"] == "-"
+    (note,) = (note for note in table.notes if note.startswith("Without a reproduced number"))
+    assert "G-PATE" in note and "PSG (spc=20)" in note
+
+
+def test_table2_has_six_networks_and_the_real_data_first():
+    metrics = pd.concat(
+        [runs("real", "all", "inf", [[99.0]], network="lenet"), runs("psg", "10", "10", [[91.0]], network="mlp")]
+    )
+    table = tables.comparison("table2", metrics, REPORTED, datasets=["mnist", "fashion_mnist"])
+    assert table.shown.method.iloc[0] == "Real data (not private)"
+    assert table.shown.network[:6].tolist() == ["ConvNet", "LeNet", "AlexNet", "VGG11", "ResNet18", "MLP"]
+    assert number(table.frame, "difference", method="real", network="lenet", dataset="mnist") == pytest.approx(-0.2)
+    assert any("identical for MNIST and FashionMNIST" in note for note in table.notes)
+
+
+def test_three_forms_of_a_table(tmp_path):
+    table = table1(runs("psg", "10", "10", [[90.0, 91.0]]))
+    paths = [tmp_path / f"t{suffix}" for suffix in (".csv", ".md", ".tex")]
+    tables.write(table, paths, preset="quick")
+    assert pd.read_csv(paths[0]).preset.unique().tolist() == ["quick"]
+    text = paths[1].read_text()
+    assert "(quick preset)" in text and "90.5 ± 0.7" in text and "| PSG (spc=10)" in text
+    latex = paths[2].read_text()
+    assert "\\toprule" in latex and "$\\pm$" in latex and "\\caption" in latex
+
+
+def test_tidy_keeps_every_single_run(tmp_path):
+    content = {
+        "cell": {"preset": "p", "dataset": "mnist", "method": "psg", "epsilon": "1", "spc": "1", "seed": "0", "network": "mlp"},
+        **{"images": 10, "device": "cpu", "code": "abc", "certificate": {"epsilon": 1.0, "noise_source": "seed 1"}},
+        "runs": [{"network_seed": seed, "test_accuracy": 50.0 + seed, "steps": 3} for seed in range(3)],
+    }
+    artifacts.write_json(tmp_path / "m.json", content)
+    frame = tables.tidy([tmp_path / "m.json"])
+    assert frame.test_accuracy.tolist() == [50, 51, 52]
+    assert {"set_seed", "network_seed", "epsilon_spent", "device", "code"} <= set(frame.columns)
+
+
+def test_mosaics_have_one_row_per_class():
+    images = np.zeros((6, 1, 4, 4), np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    images[labels == 1] = 2.0  # beyond white: shown white
+    picture = mosaic(images, labels, columns=3)
+    assert picture.shape == (2 * 5, 3 * 5)
+    assert picture[1:5, 1:5].max() == 0 and picture[6:10, 1:5].min() == 1
+    assert mosaic(np.zeros((2, 3, 4, 4), np.float32), np.array([0, 1]), columns=1).shape == (10, 5, 3)

@@ -1,0 +1,203 @@
+"""The vault: nothing leaves it without clipping, noise and an entry in the ledger."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import privset
+from privset import accounting, gradients, networks
+from privset.vault import BudgetExceeded, noise_generator
+
+
+def small_network(generator):
+    return networks.build("convnet", channels=1, classes=10, size=28, width=4, generator=generator)
+
+
+def flat(tensors):
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def test_a_release_beyond_the_budget_is_refused_before_any_record_is_touched(make_vault, generator):
+    vault = make_vault(epsilon=1.0)
+    touched = []
+
+    def features(images):
+        touched.append(len(images))
+        return images.flatten(1)
+
+    with pytest.raises(BudgetExceeded, match="nothing was released"):
+        vault.feature_sums(features, clip=1.0, noise_multiplier=1.0, relation="replace-one")
+    assert touched == []
+    assert vault.ledger.releases == []
+    network = small_network(generator)
+    network.register_forward_hook(lambda *_: touched.append("network"))
+    with pytest.raises(BudgetExceeded):
+        vault.gradient_mean(network, sampling_rate=0.5, clip=0.1, noise_multiplier=0.3)
+    assert touched == []
+
+
+def test_the_ledger_counts_what_happened_and_stops_exactly_at_the_budget(make_vault, generator):
+    vault = make_vault(epsilon=2.0)
+    rate, releases = 0.1, 7
+    sigma = accounting.calibrate(epsilon=2.0, delta=1e-5, sampling_rate=rate, releases=releases)
+    network = small_network(generator)
+    for _ in range(releases):
+        vault.gradient_mean(network, sampling_rate=rate, clip=0.1, noise_multiplier=sigma)
+    (entry,) = vault.ledger.releases
+    assert entry.count == releases
+    assert 1.99 < vault.ledger.spent() <= 2.0
+    with pytest.raises(BudgetExceeded, match="release 8 "):
+        vault.gradient_mean(network, sampling_rate=rate, clip=0.1, noise_multiplier=sigma)
+    assert vault.ledger.releases[0].count == releases
+
+
+def test_the_sum_is_divided_by_the_expected_batch_size(make_vault, generator):
+    """With every record sampled and noise to neglect, the mean times n is the clipped sum."""
+    vault = make_vault(epsilon=math.inf)
+    network = small_network(generator)
+    images, labels = vault._Vault__images, vault._Vault__labels
+    expected = gradients.clipped_gradient_sum(network, images, labels, clip=0.1)
+    mean = flat(vault.gradient_mean(network, sampling_rate=1.0, clip=0.1, noise_multiplier=1e-6))
+    assert torch.allclose(mean * 40, expected, atol=1e-5)
+    # At a lower rate the divisor stays rate * n, whatever the batch: an empty one releases noise / (rate * n).
+    rate = 1e-9
+    empty = flat(vault.gradient_mean(network, sampling_rate=rate, clip=0.1, noise_multiplier=2.0))
+    scale = empty.std() * rate * 40
+    assert scale == pytest.approx(0.2, rel=0.1)  # about 1,000 draws: standard error 2 %
+
+
+def test_noise_has_the_stated_standard_deviation(make_vault):
+    vault = make_vault(epsilon=math.inf)
+    wide = 20_000
+
+    def zeros(images):
+        return torch.zeros(len(images), wide)
+
+    for relation, factor in (("add-or-remove-one", 1.0), ("replace-one", 2.0)):
+        vault = make_vault(epsilon=math.inf)
+        noise = vault.feature_sums(zeros, clip=3.0, noise_multiplier=0.5, relation=relation)
+        assert noise.shape == (10, wide)
+        assert noise.std().item() == pytest.approx(0.5 * 3.0 * factor, rel=0.01)  # 200,000 draws: s.e. 0.16 %
+        assert abs(noise.mean().item()) < 0.02 * factor
+
+
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+def test_neighbours_differ_by_at_most_the_sensitivity(make_vault, generator, scale):
+    """The same noise twice, over neighbouring datasets: what remains is the record's own contribution."""
+    images = torch.randn(12, 1, 28, 28, generator=generator) * scale
+    labels = torch.arange(12) % 10
+    other = images.clone()
+    other[3] = torch.randn(1, 28, 28, generator=generator) * scale
+    moved = labels.clone()
+    moved[3] = 7
+    keep = torch.arange(12) != 3
+    network = small_network(generator)
+
+    def released(images, labels, relation):
+        vault = make_vault(epsilon=math.inf, images=images, labels=labels, noise_seed=5)
+        sums = vault.feature_sums(lambda x: x.flatten(1), clip=1.0, noise_multiplier=1.0, relation=relation)
+        return sums.flatten()
+
+    rounding = 1e-4
+    for relation, neighbour, sensitivity in (
+        ("replace-one", (other, labels), 2.0),
+        ("replace-one", (other, moved), 2.0),
+        ("add-or-remove-one", (images[keep], labels[keep]), 1.0),
+    ):
+        distance = (released(images, labels, relation) - released(*neighbour, relation)).norm()
+        assert distance <= sensitivity + rounding
+    sums = []
+    for chosen in (torch.ones(12, dtype=torch.bool), keep):
+        vault = make_vault(epsilon=math.inf, images=images[chosen], labels=labels[chosen], noise_seed=5)
+        mean = vault.gradient_mean(network, sampling_rate=1.0, clip=0.1, noise_multiplier=1.0)
+        sums.append(flat(mean) * chosen.sum())
+    assert 0 < (sums[0] - sums[1]).norm() <= 0.1 + rounding
+
+
+def test_poisson_batches_include_each_record_at_the_sampling_rate(make_vault, generator, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "privset.vault.clipped_gradient_sum",
+        lambda network, images, labels, clip: seen.append(len(images)) or torch.zeros(sum(p.numel() for p in network.parameters())),
+    )
+    vault = make_vault(records=1000, epsilon=math.inf)
+    network = small_network(generator)
+    for _ in range(300):
+        vault.gradient_mean(network, sampling_rate=0.05, clip=0.1, noise_multiplier=1.0)
+    sizes = torch.tensor(seen, dtype=torch.float64)
+    assert sizes.mean().item() == pytest.approx(50, abs=4 * math.sqrt(47.5 / 300))  # four standard errors
+    assert sizes.var().item() == pytest.approx(47.5, rel=0.35)  # binomial variance, not a fixed size
+
+
+def test_all_records_leave_only_under_an_infinite_budget(make_vault):
+    with pytest.raises(BudgetExceeded):
+        make_vault(epsilon=1e9).everything()
+    vault = make_vault(epsilon=math.inf)
+    assert len(vault.everything()[0]) == 40
+    assert vault.ledger.spent() == math.inf
+
+
+def test_neighbouring_relations_do_not_mix(make_vault, generator):
+    vault = make_vault(epsilon=100)
+    vault.feature_sums(lambda x: x.flatten(1), clip=1.0, noise_multiplier=5.0, relation="replace-one")
+    with pytest.raises(ValueError, match="cannot mix"):
+        vault.gradient_mean(small_network(generator), sampling_rate=0.1, clip=0.1, noise_multiplier=5.0)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.nan])
+def test_a_clip_that_is_no_clip_is_refused(make_vault, generator, clip):
+    with pytest.raises(ValueError, match="clip"):
+        make_vault().gradient_mean(small_network(generator), sampling_rate=0.1, clip=clip, noise_multiplier=5.0)
+
+
+def test_operating_system_noise_fills_the_whole_generator_and_never_repeats():
+    states = [noise_generator("cpu", seed=None).get_state() for _ in range(2)]
+    assert not torch.equal(*states)
+    words = states[0][24 : 24 + 8 * 624].view(624, 8)
+    assert not words[:, 4:].any()  # the layout: 32-bit words in 64-bit slots
+    assert len(torch.unique(words[:, :4], dim=0)) > 600
+    generator = noise_generator("cpu", seed=None)
+    draws = torch.randn(100_000, generator=generator)
+    assert draws.std().item() == pytest.approx(1, abs=0.01)
+    # The state decides: the same words give the same numbers, so nothing but the words matters.
+    copies = [torch.Generator(), torch.Generator()]
+    for copy in copies:
+        copy.set_state(states[0])
+    assert torch.equal(torch.randn(1000, generator=copies[0]), torch.randn(1000, generator=copies[1]))
+    copies[0].set_state(states[0])
+    altered = states[0].clone()
+    altered[24 + 8 * 100] ^= 1
+    copies[1].set_state(altered)
+    assert not torch.equal(torch.randn(1000, generator=copies[0]), torch.randn(1000, generator=copies[1]))
+
+
+def test_seeded_noise_repeats():
+    first, second = (torch.randn(10, generator=noise_generator("cpu", seed=3)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_sampling_and_noise_need_generators_of_their_own(make_vault):
+    vault = make_vault()
+    shared = noise_generator("cpu", seed=0)
+    with pytest.raises(ValueError, match="generators of their own"):
+        type(vault)(
+            torch.zeros(40, 1, 28, 28),
+            torch.zeros(40, dtype=torch.int64),
+            facts=vault.facts,
+            epsilon=1.0,
+            delta=1e-5,
+            sampling=shared,
+            noise=shared,
+        )
+
+
+def test_methods_have_no_other_way_to_the_data():
+    """No method opens files, loads datasets, or reaches behind the vault's door; none draws from the global generator."""
+    for path in (Path(privset.__file__).parent / "methods").glob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"_Vault__|\bopen\(|datasets\.load|import cells|numpy|manual_seed", text), path.name
+        for call in re.findall(r"torch\.rand\w*\(.*", text):
+            assert "generator=" in call, f"{path.name}: {call}"
