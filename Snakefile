@@ -10,7 +10,6 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/targets.smk"
 include: "rules/data.smk"
 include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"
@@ -25,3 +24,69 @@ resource_scopes:
 
 onsuccess:
     print(finished_tables(config["preset"]), end="")
+
+
+# The targets: what one asks for by name, for the configured preset (`--config preset=paper all_tables`).
+
+PRESET = config["preset"]
+TABLES = ["table1", "table2", "table_privacy"]
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{preset}/tables/{table}.md", preset=PRESET, table=TABLES),
+        expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+    localrule: True
+
+
+rule all_tables:
+    input:
+        expand("results/{preset}/tables/{table}.md", preset=PRESET, table=TABLES),
+    localrule: True
+
+
+rule all_figures:
+    input:
+        expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+    localrule: True
+
+
+rule all_sets:
+    input:
+        paths(SET, cells(PRESET)),
+    localrule: True
+
+
+rule all_data:
+    input:
+        expand(
+            "results/data/{dataset}/{file}",
+            dataset=config["presets"][PRESET]["datasets"],
+            file=FILES,
+        ),
+    localrule: True
+
+
+rule table1:
+    input:
+        expand("results/{preset}/tables/table1.md", preset=PRESET),
+    localrule: True
+
+
+rule table2:
+    input:
+        expand("results/{preset}/tables/table2.md", preset=PRESET),
+    localrule: True
+
+
+rule table_privacy:
+    input:
+        expand("results/{preset}/tables/table_privacy.md", preset=PRESET),
+    localrule: True
+
+
+rule fig_samples:
+    input:
+        expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+    localrule: True

@@ -1,6 +1,7 @@
 # The only functions of the workflow: the grids, the paths, and the blocks of the configuration that reach each job.
 # Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
 
+import shutil
 import sys
 import time
 from itertools import product
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from privset import PrivsetError
 from privset.config import epsilon_text, validate
+from privset.datasets import DATASETS, FILES
 from privset.digest import code_digest
 
 try:
@@ -21,10 +23,15 @@ except PrivsetError as error:
 
 STARTED = time.time()
 CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
+SET = f"{CELL}/set.npz"
+CERTIFICATE = f"{CELL}/certificate.json"
 METRICS = "results/{preset}/metrics/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.json"
-IDX = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
-# "auto" looks for a driver, not for torch: importing torch would cost seconds at every start.
-GPU = int(Path("/dev/nvidiactl").exists()) if config["gpu"] == "auto" else int(config["gpu"])
+# "auto" looks for the driver's tool, not for torch: importing torch would cost seconds at every start.
+GPU = (
+    int(shutil.which("nvidia-smi") is not None)
+    if config["gpu"] == "auto"
+    else int(config["gpu"])
+)
 
 
 wildcard_constraints:
@@ -57,17 +64,29 @@ def _check_cell(wildcards):
     except PrivsetError as error:
         raise WorkflowError(str(error)) from None
     if text != wildcards.epsilon:
-        raise WorkflowError(f"epsilon = {wildcards.epsilon}: it is spelled {text} in paths")
+        raise WorkflowError(
+            f"epsilon = {wildcards.epsilon}: it is spelled {text} in paths"
+        )
+    _choice("dataset", wildcards.dataset, DATASETS)
     _choice("method", wildcards.method, preset["methods"])
     if (wildcards.method == "real") != (text == "inf"):
-        raise WorkflowError(f"method {wildcards.method} with epsilon = {text}: eps inf belongs to method real alone")
+        raise WorkflowError(
+            f"method {wildcards.method} with epsilon = {text}: eps inf belongs to method real alone"
+        )
     if wildcards.method == "real" and wildcards.spc != "all":
         raise WorkflowError(f"spc = {wildcards.spc}: the real data have spc = all")
     for name in ("spc", "seed"):
         value = wildcards[name]
-        if not (value.isascii() and value.isdigit() and str(int(value)) == value and int(value) >= (name == "spc")):
+        if not (
+            value.isascii()
+            and value.isdigit()
+            and str(int(value)) == value
+            and int(value) >= (name == "spc")
+        ):
             if not (name == "spc" and wildcards.method == "real"):
-                raise WorkflowError(f"{name} = {value}: must be a whole number {'> 0' if name == 'spc' else '>= 0'}")
+                raise WorkflowError(
+                    f"{name} = {value}: must be a whole number {'> 0' if name == 'spc' else '>= 0'}"
+                )
 
 
 # ------------------------------------------------------------------------------------------------------------- the grids
@@ -77,8 +96,14 @@ def cells(preset_name):
     """Every (dataset, method, epsilon, spc, seed) of a preset, as dictionaries of path parts."""
     preset = config["presets"][preset_name]
     found = []
-    for dataset, (method, block) in product(preset["datasets"], preset["methods"].items()):
-        epsilons = ["inf"] if method == "real" else [epsilon_text(value) for value in preset["epsilon"]]
+    for dataset, (method, block) in product(
+        preset["datasets"], preset["methods"].items()
+    ):
+        epsilons = (
+            ["inf"]
+            if method == "real"
+            else [epsilon_text(value) for value in preset["epsilon"]]
+        )
         spcs = ["all"] if method == "real" else block["spc"]
         for epsilon, spc, seed in product(epsilons, spcs, preset["set_seeds"]):
             found.append(
@@ -96,27 +121,42 @@ def paths(pattern, chosen):
 
 def table_runs(preset_name, table):
     """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
-    at the largest epsilon, with the sets of more than one image per class and the real data."""
+    at the largest epsilon, with the sets of more than one image per class and the real data.
+    """
     preset = config["presets"][preset_name]
     largest = epsilon_text(max(map(float, preset["epsilon"])))
     if table == "table1":
         chosen = [cell for cell in cells(preset_name) if cell["method"] != "real"]
         return [{**cell, "network": preset["networks"][0]} for cell in chosen]
-    chosen = [cell for cell in cells(preset_name) if cell["epsilon"] in (largest, "inf") and cell["spc"] != "1"]
-    return [{**cell, "network": network} for cell, network in product(chosen, preset["networks"])]
+    chosen = [
+        cell
+        for cell in cells(preset_name)
+        if cell["epsilon"] in (largest, "inf") and cell["spc"] != "1"
+    ]
+    return [
+        {**cell, "network": network}
+        for cell, network in product(chosen, preset["networks"])
+    ]
 
 
 def finished_tables(preset_name):
     """The tables that this run has made, for the terminal."""
     written = sorted(Path(f"results/{preset_name}/tables").glob("*.md"))
-    return "".join(f"\n{path.read_text()}" for path in written if path.stat().st_mtime >= STARTED)
+    return "".join(
+        f"\n{path.read_text()}" for path in written if path.stat().st_mtime >= STARTED
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ inputs and params
 
 
+def data_sources(wildcards):
+    _choice("dataset", wildcards.dataset, DATASETS)
+    return config["data"]["sources"]
+
+
 def data_files(wildcards):
-    return [f"results/data/{wildcards.dataset}/{name}" for name in IDX]
+    return [f"results/data/{wildcards.dataset}/{name}" for name in FILES]
 
 
 def table_metrics(wildcards):
@@ -124,19 +164,26 @@ def table_metrics(wildcards):
 
 
 def certificates(wildcards):
-    return paths(CELL + "/certificate.json", cells(wildcards.preset))
+    return paths(CERTIFICATE, cells(wildcards.preset))
 
 
 def sample_sets(wildcards):
-    largest = epsilon_text(max(map(float, config["presets"][wildcards.preset]["epsilon"])))
-    return paths(CELL + "/set.npz", [cell for cell in cells(wildcards.preset) if cell["epsilon"] == largest])
+    largest = epsilon_text(
+        max(map(float, config["presets"][wildcards.preset]["epsilon"]))
+    )
+    return paths(
+        SET, [cell for cell in cells(wildcards.preset) if cell["epsilon"] == largest]
+    )
 
 
 def method_config(wildcards):
     """The method's hyper-parameters for this dataset."""
     _check_cell(wildcards)
     block = preset_of(wildcards)["methods"][wildcards.method]
-    return {**block.get("config", {}), **block.get("by_dataset", {}).get(wildcards.dataset, {})}
+    return {
+        **block.get("config", {}),
+        **block.get("by_dataset", {}).get(wildcards.dataset, {}),
+    }
 
 
 def noise_source(wildcards):
@@ -149,17 +196,21 @@ def schedule(wildcards):
     preset = preset_of(wildcards)
     _choice("network", wildcards.network, dict.fromkeys(preset["networks"]))
     evaluation = preset["evaluation"]
-    small = wildcards.spc != "all" and int(wildcards.spc) <= evaluation["small_up_to_spc"]
+    small = (
+        wildcards.spc != "all" and int(wildcards.spc) <= evaluation["small_up_to_spc"]
+    )
     kind = evaluation["small_sets" if small else "large_sets"]
     own = kind.get(wildcards.network, {})
     # An entry that counts epochs replaces one that counts steps, and the other way round.
     replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
-    return {**{key: value for key, value in kind["default"].items() if key not in replaced}, **own}
+    return {
+        **{key: value for key, value in kind["default"].items() if key not in replaced},
+        **own,
+    }
 
 
 def method_digest(wildcards):
     return code_digest("synthesize", f"privset.methods.{wildcards.method}")
-
 
 
 def table_datasets(wildcards):

@@ -3,20 +3,20 @@
 
 rule fetch:
     output:
-        expand("results/data/{{dataset}}/{file}", file=IDX),
+        expand("results/data/{{dataset}}/{file}", file=FILES),
     log:
         "results/logs/fetch/{dataset}.log",
     benchmark:
         "results/benchmarks/fetch/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/torch.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        sources=config["data"]["sources"],
+        sources=data_sources,
         directory=config["data"]["dir"],
         timeout=config["data"]["timeout"],
     message:

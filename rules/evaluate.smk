@@ -3,8 +3,8 @@
 
 rule evaluate:
     input:
-        images=CELL + "/set.npz",
-        certificate=CELL + "/certificate.json",
+        images=SET,
+        certificate=CERTIFICATE,
         data=data_files,
     output:
         METRICS,
@@ -37,9 +37,9 @@ rule collect:
         "results/logs/collect/{preset}/{table}.log",
     benchmark:
         "results/benchmarks/collect/{preset}/{table}.tsv"
+    localrule: True
     conda:
         "../envs/reporting.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

@@ -10,9 +10,9 @@ rule samples:
         "results/logs/samples/{preset}.log",
     benchmark:
         "results/benchmarks/samples/{preset}.tsv"
+    localrule: True
     conda:
         "../envs/reporting.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=4000,

@@ -5,18 +5,18 @@ rule synthesize:
     input:
         data=data_files,
     output:
-        images=CELL + "/set.npz",
-        certificate=CELL + "/certificate.json",
-        trajectory=CELL + "/trajectory.csv",
-        grid=CELL + "/grid.png",
+        images=SET,
+        certificate=CERTIFICATE,
+        trajectory=f"{CELL}/trajectory.csv",
+        grid=f"{CELL}/grid.png",
     log:
         "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
     benchmark:
         "results/benchmarks/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
-    conda:
-        "../envs/torch.yaml"
     # The longest jobs first, so that none is left alone at the end.
     priority: 10
+    conda:
+        "../envs/torch.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,

@@ -11,9 +11,9 @@ rule compare:
         "results/logs/compare/{preset}/{table}.log",
     benchmark:
         "results/benchmarks/compare/{preset}/{table}.tsv"
+    localrule: True
     conda:
         "../envs/reporting.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=1000,
@@ -36,9 +36,9 @@ rule privacy:
         "results/logs/privacy/{preset}.log",
     benchmark:
         "results/benchmarks/privacy/{preset}.tsv"
+    localrule: True
     conda:
         "../envs/reporting.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

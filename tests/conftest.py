@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from privset.datasets import PublicFacts
 from privset.vault import Vault, noise_generator
 
@@ -58,9 +57,7 @@ def copy_repository(target: Path) -> Path:
 def snakemake(repository: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a copy of the repository; output and errors together in `.stdout`."""
     command = [sys.executable, "-m", "snakemake", *arguments]
-    return subprocess.run(
-        command, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
-    )
+    return subprocess.run(command, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
 
 
 @pytest.fixture(scope="session")

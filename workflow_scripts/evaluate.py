@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-
 from privset import artifacts, datasets, evaluation
 from privset.config import parse
 from privset.progress import Progress, job

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-
 from privset import artifacts, cells, certificates, methods, mosaic
 from privset.config import parse
 from privset.progress import Progress, job
@@ -26,9 +25,7 @@ def main(smk):
             report=trajectory.report,
         )
         images, labels = method.synthesize(vault, config, run)
-        artifacts.write_set(
-            Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy()
-        )
+        artifacts.write_set(Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
         trajectory.write(Path(smk.output.trajectory))
         mosaic.write_grid(Path(smk.output.grid), Path(smk.output.images))
         details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}

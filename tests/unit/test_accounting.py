@@ -6,9 +6,8 @@ import dp_accounting
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
-
 from privset import accounting
+from scipy.stats import norm
 
 RATE = 256 / 60_000
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from privset import augment
 
 FILL = torch.tensor(-0.4)[None, None]

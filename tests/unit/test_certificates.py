@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-
 from privset import PrivsetError, accounting, artifacts, certificates
 from privset.vault import Ledger, Release
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from privset import PrivsetError
 from privset.config import epsilon_text, parse, validate
 from privset.evaluation import Schedule
@@ -67,7 +66,11 @@ P = ("presets", "quick")
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
         (("preset",), "quik", "config.yaml: preset = 'quik': choose from quick, paper"),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
-        ((*P, "datasets"), ["minst"], 'config.yaml: presets.quick.datasets[0] = "minst": choose from mnist, fashion_mnist, cifar10, digits'),
+        (
+            (*P, "datasets"),
+            ["minst"],
+            'config.yaml: presets.quick.datasets[0] = "minst": choose from mnist, fashion_mnist, cifar10, digits',
+        ),
         ((*P, "methods", "psg", "config", "clip"), 0, "config.yaml: presets.quick.methods.psg.config.clip = 0: must be > 0"),
     ],
 )

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from privset import PrivsetError, datasets
 from privset.datasets import FILES, read_idx, write_idx
 
@@ -90,7 +89,12 @@ def test_a_wrong_sum_names_file_source_and_both_sums_and_goes_on_to_the_next(toy
     put(tmp_path / "own", toy)
     source, lines = fetch(tmp_path / "target", directory=tmp_path / "own")
     assert source == f"data.dir {tmp_path / 'own'}"
-    for part in (FILES[2], str(tmp_path / "own" / "mnist"), hashlib.sha256(wrong[2]).hexdigest(), hashlib.sha256(toy[2]).hexdigest()):
+    for part in (
+        FILES[2],
+        str(tmp_path / "own" / "mnist"),
+        hashlib.sha256(wrong[2]).hexdigest(),
+        hashlib.sha256(toy[2]).hexdigest(),
+    ):
         assert part in lines[0]
     assert (tmp_path / "own" / "mnist" / FILES[2]).read_bytes() == wrong[2]  # the user's files are never touched
 

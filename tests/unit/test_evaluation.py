@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from privset import PrivsetError, evaluation
 from privset.config import parse
 from privset.evaluation import Schedule

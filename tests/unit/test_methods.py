@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from privset import PrivsetError, accounting
 from privset.methods import METHODS, Run, dp_merf, load, psg
 from privset.seeds import derived_seed
@@ -65,9 +64,7 @@ def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
     images[labels == 0, :, 4:12, 4:24] += 2
     images[labels == 1, :, 16:24, 4:24] += 2
     vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
-    config = psg.Config(
-        iterations=20, loops={1: (1, 1)}, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0
-    )
+    config = psg.Config(iterations=20, loops={1: (1, 1)}, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0)
     start = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     learned, _ = psg.synthesize(vault, config, run(1))
     truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
@@ -93,7 +90,7 @@ def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):
     assert (entry.count, entry.relation, entry.sensitivity) == (1, "replace-one", 2.0)
     assert entry.event.noise_multiplier == pytest.approx(3.7306, abs=1e-3)
     pixels = vault.facts.to_pixels(images)
-    assert -1e-6 <= pixels.min() and pixels.max() <= 1 + 1e-6
+    assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
 
 
 def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vault):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from privset import networks
 
 
@@ -13,7 +12,10 @@ from privset import networks
         ("mlp", 784 * 128 + 128 + 128 * 128 + 128 + 1290),
         ("lenet", 61_706),  # LeNet-5
         # 5x5 and 3x3 convolutions with biases, and 192 * 4 * 4 -> 10
-        ("alexnet", 128 * 26 + 192 * (128 * 25 + 1) + 256 * (192 * 9 + 1) + 192 * (256 * 9 + 1) + 192 * (192 * 9 + 1) + 30730),
+        (
+            "alexnet",
+            128 * 26 + 192 * (128 * 25 + 1) + 256 * (192 * 9 + 1) + 192 * (256 * 9 + 1) + 192 * (192 * 9 + 1) + 30730,
+        ),
         ("vgg11", 9_226_122 - 64 * 18 + 5504 - 2 * 256),
         ("resnet18", 11_173_962 - 64 * 18),  # the usual CIFAR ResNet18 with one input channel instead of three
     ],
@@ -62,4 +64,13 @@ def test_the_conditional_generator_makes_pixels(generator):
     model = networks.initialise(networks.ConditionalGenerator(latent=5, classes=10), generator)
     pixels = model(torch.randn(4, 5, generator=generator), torch.arange(4))
     assert pixels.shape == (4, 1, 28, 28)
-    assert 0 <= pixels.min() and pixels.max() <= 1
+    assert pixels.min() >= 0 and pixels.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 2, 7, 9), (3, 1, 2, 2)])
+def test_average_pooling_is_pytorchs_with_both_derivatives(shape, generator):
+    images = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    pool = networks.AveragePool()
+    assert torch.allclose(pool(images), torch.nn.functional.avg_pool2d(images, 2), atol=1e-12)
+    assert torch.autograd.gradcheck(pool, images)
+    assert torch.autograd.gradgradcheck(pool, images)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from privset import artifacts
 from privset.mosaic import mosaic
 from privset.reporting import tables
@@ -72,9 +71,7 @@ def test_every_row_of_the_paper_is_there_and_rows_without_a_reproduction_say_so(
 
 
 def test_table2_has_six_networks_and_the_real_data_first():
-    metrics = pd.concat(
-        [runs("real", "all", "inf", [[99.0]], network="lenet"), runs("psg", "10", "10", [[91.0]], network="mlp")]
-    )
+    metrics = pd.concat([runs("real", "all", "inf", [[99.0]], network="lenet"), runs("psg", "10", "10", [[91.0]], network="mlp")])
     table = tables.comparison("table2", metrics, REPORTED, datasets=["mnist", "fashion_mnist"])
     assert table.shown.method.iloc[0] == "Real data (not private)"
     assert table.shown.network[:6].tolist() == ["ConvNet", "LeNet", "AlexNet", "VGG11", "ResNet18", "MLP"]
@@ -95,7 +92,15 @@ def test_three_forms_of_a_table(tmp_path):
 
 def test_tidy_keeps_every_single_run(tmp_path):
     content = {
-        "cell": {"preset": "p", "dataset": "mnist", "method": "psg", "epsilon": "1", "spc": "1", "seed": "0", "network": "mlp"},
+        "cell": {
+            "preset": "p",
+            "dataset": "mnist",
+            "method": "psg",
+            "epsilon": "1",
+            "spc": "1",
+            "seed": "0",
+            "network": "mlp",
+        },
         **{"images": 10, "device": "cpu", "code": "abc", "certificate": {"epsilon": 1.0, "noise_source": "seed 1"}},
         "runs": [{"network_seed": seed, "test_accuracy": 50.0 + seed, "steps": 3} for seed in range(3)],
     }

@@ -4,10 +4,9 @@ import math
 import re
 from pathlib import Path
 
+import privset
 import pytest
 import torch
-
-import privset
 from privset import accounting, gradients, networks
 from privset.vault import BudgetExceeded, noise_generator
 
@@ -121,7 +120,9 @@ def test_poisson_batches_include_each_record_at_the_sampling_rate(make_vault, ge
     seen = []
     monkeypatch.setattr(
         "privset.vault.clipped_gradient_sum",
-        lambda network, images, labels, clip: seen.append(len(images)) or torch.zeros(sum(p.numel() for p in network.parameters())),
+        lambda network, images, labels, clip: (
+            seen.append(len(images)) or torch.zeros(sum(p.numel() for p in network.parameters()))
+        ),
     )
     vault = make_vault(records=1000, epsilon=math.inf)
     network = small_network(generator)

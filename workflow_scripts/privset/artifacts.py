@@ -20,6 +20,7 @@ import numpy as np
 
 from privset import PrivsetError
 
+
 def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
     """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

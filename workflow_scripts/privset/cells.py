@@ -21,9 +21,7 @@ def title(cell: Mapping[str, str]) -> str:
     return f"{cell['method']} {cell['dataset']} eps={cell['epsilon']} spc={cell['spc']} seed={cell['seed']}"
 
 
-def open_vault(
-    cell: Mapping[str, str], data: Path, *, delta: float, noise: str, device: str
-) -> tuple[Vault, int | None]:
+def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str, device: str) -> tuple[Vault, int | None]:
     """The vault over a cell's training data, and the seed of its noise (None: the operating system's entropy).
 
     `noise` is "os", or "seeded": then sampling and noise follow from the cell's name, for runs that must be repeatable.

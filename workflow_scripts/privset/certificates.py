@@ -29,17 +29,13 @@ def _event_to_json(event: dp_accounting.DpEvent) -> dict[str, Any]:
 def _event_from_json(entry: dict[str, Any]) -> dp_accounting.DpEvent:
     if entry["kind"] == "non-private":
         return dp_accounting.NonPrivateDpEvent()
-    event = accounting.gaussian_event(
-        noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"]
-    )
+    event = accounting.gaussian_event(noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"])
     if _event_to_json(event)["kind"] != entry["kind"]:
         raise ValueError(f"{entry['kind']} with sampling_rate = {entry['sampling_rate']}")
     return event
 
 
-def certificate(
-    ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]
-) -> dict[str, Any]:
+def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]) -> dict[str, Any]:
     """The privacy statement of a set, from the ledger of the vault that it came out of.
 
     `noise_seed` None means operating-system entropy. `run` holds the cell, its configuration, code digest and provenance.

@@ -249,7 +249,7 @@ def _run(command: Sequence[str | Path], folder: Path, timeout: float) -> None:
 class _ArraysOnly(pickle.Unpickler):
     """Admits NumPy arrays and nothing else: a pickle is a program, and this one was written by strangers."""
 
-    ADMITTED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+    ADMITTED = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ADMITTED:
@@ -356,9 +356,7 @@ def _check(dataset: Dataset, files: list[bytes]) -> None:
             raise ValueError(f"{name} has SHA-256 {actual}, expected {pinned}")
 
 
-def fetch(
-    name: str, target: Path, *, sources: Sequence[str], directory: Path | None, timeout: float, log=print
-) -> str:
+def fetch(name: str, target: Path, *, sources: Sequence[str], directory: Path | None, timeout: float, log=print) -> str:
     """Put the four verified IDX files of a dataset into the folder `target`; return the name of the source that had them.
 
     `sources` is an ordered subset of "directory" (`directory`, the user's own files, never written to), "torchvision" (its
@@ -374,7 +372,7 @@ def fetch(
             try:
                 files = get()
                 _check(dataset, files)
-            except Exception as error:  # noqa: BLE001 - a source may fail in any way; the reason is kept and shown
+            except Exception as error:
                 reasons.append(f"{label}: {' '.join(str(error).split()) or type(error).__name__}")
                 log(f"{dataset.title}: {reasons[-1]}")
                 continue

@@ -33,7 +33,7 @@ def _imports(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] == "privset" and _file(name)}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def reachable(*modules: str) -> tuple[Path, ...]:
     """Files of `modules` (a script's name or a dotted module) and of everything of privset that they import."""
     pending, seen = list(modules), {}
@@ -48,7 +48,7 @@ def reachable(*modules: str) -> tuple[Path, ...]:
     return tuple(sorted(seen))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def code_digest(*modules: str) -> str:
     """First 16 hex digits of the SHA-256 over the reachable files' names and texts."""
     digest = hashlib.sha256()

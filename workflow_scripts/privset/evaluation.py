@@ -44,9 +44,7 @@ class Schedule:
 
 def autocast(precision: str, device: torch.device):
     """The context in which forward passes run; float32 where the device has no fast bfloat16."""
-    has_bfloat16 = (
-        torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if precision == "float32" or not has_bfloat16:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -126,12 +124,8 @@ def evaluate(
     augmentation come from `generator`.
     """
     begin = time.monotonic()
-    model = networks.build(
-        network, channels=images.shape[1], classes=classes, size=images.shape[-1], generator=generator
-    )
-    steps = train(
-        *(model, images, labels, schedule), augmentation=augmentation, generator=generator, start=start, report=report
-    )
+    model = networks.build(network, channels=images.shape[1], classes=classes, size=images.shape[-1], generator=generator)
+    steps = train(*(model, images, labels, schedule), augmentation=augmentation, generator=generator, start=start, report=report)
     trained = time.monotonic()
     predicted = predict(model, test_images, precision=schedule.precision)
     accuracy = 100 * (predicted == test_labels).double().mean().item()

@@ -142,9 +142,7 @@ class Vault:
     def _noise(self, shape: tuple[int, ...], std: float) -> Tensor:
         return torch.randn(shape, generator=self.__noise, device=self.device) * std
 
-    def gradient_mean(
-        self, network: nn.Module, *, sampling_rate: float, clip: float, noise_multiplier: float
-    ) -> list[Tensor]:
+    def gradient_mean(self, network: nn.Module, *, sampling_rate: float, clip: float, noise_multiplier: float) -> list[Tensor]:
         """DP-SGD's noisy mean gradient of the cross-entropy (Abadi et al. 2016, Algorithm 1) on a fresh Poisson batch.
 
         Each record is in the batch independently with probability `sampling_rate`; its gradient over all parameters is
@@ -156,9 +154,7 @@ class Vault:
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
-        self.ledger.charge(
-            Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=clip)
-        )
+        self.ledger.charge(Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=clip))
         # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
         uniform = torch.rand(self.facts.records, generator=self.__sampling, device=self.device, dtype=torch.float64)
         batch = (uniform < sampling_rate).nonzero().squeeze(1)
@@ -190,9 +186,7 @@ class Vault:
             raise ValueError(f"clip = {clip}: must be > 0")
         sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation]
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
-        self.ledger.charge(
-            Release(mechanism="feature_sums", event=event, relation=relation, sensitivity=sensitivity)
-        )
+        self.ledger.charge(Release(mechanism="feature_sums", event=event, relation=relation, sensitivity=sensitivity))
         sums = None
         with torch.no_grad():
             for images, labels in zip(self.__images.split(chunk), self.__labels.split(chunk), strict=True):

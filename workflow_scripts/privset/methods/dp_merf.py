@@ -47,9 +47,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         angles = unit_images.flatten(1) @ frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(config.features // 2)
 
-    noise_multiplier = accounting.calibrate(
-        epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1
-    )
+    noise_multiplier = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
     target = vault.feature_sums(
         lambda images: embed(facts.to_pixels(images)),
         clip=1.0,

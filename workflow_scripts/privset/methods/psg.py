@@ -24,9 +24,7 @@ class Config:
 
     iterations: int = 1000
     """Fresh networks."""
-    loops: dict[int, tuple[int, int]] = field(
-        default_factory=lambda: {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
-    )
+    loops: dict[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)})
     """Samples per class -> (outer steps per network, epochs of network training between two outer steps)."""
     batches: int = 10
     """Private batches, each with one update of the images, per outer step."""

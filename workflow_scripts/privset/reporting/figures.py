@@ -13,7 +13,7 @@ from privset.mosaic import mosaic
 from privset.reporting import DATASETS, method_title
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 STYLE = {"font.size": 8, "axes.titlesize": 8, "figure.dpi": 150, "savefig.dpi": 300, "pdf.fonttype": 42}
 

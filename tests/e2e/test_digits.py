@@ -1,0 +1,149 @@
+"""The whole pipeline on scikit-learn's digits: every rule runs, nothing reruns without a reason, mistakes lose nothing."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import DIGITS, snakemake
+from PIL import Image
+from privset import artifacts, certificates
+from workflow.test_dag import planned
+
+CELLS = "results/tiny/sets/digits"
+
+
+def plan(path, *arguments):
+    result = snakemake(path, "-n", "all", *DIGITS, *arguments)
+    assert result.returncode == 0, result.stdout
+    return planned(result.stdout) if "Job stats" in result.stdout else {}
+
+
+@pytest.fixture
+def edited(finished):
+    """Edits a file of the finished run for one test: `edited(name, old, new)`."""
+    path, _ = finished
+    before = {}
+
+    def edit(name, old, new):
+        text = (path / name).read_text()
+        assert old in text
+        before.setdefault(name, text)
+        (path / name).write_text(text.replace(old, new))
+
+    yield edit
+    for name, text in before.items():
+        (path / name).write_text(text)
+
+
+def test_every_set_is_whole_certified_and_balanced(finished):
+    path, _ = finished
+    sets = sorted((path / CELLS).rglob("set.npz"))
+    assert len(sets) == 5
+    for file in sets:
+        stated = certificates.verify(file)
+        images, labels = artifacts.read_set(file, classes=10)
+        cell = stated["cell"]
+        if cell["method"] == "real":
+            assert stated["epsilon"] == "inf" and len(images) == 1437
+            continue
+        assert np.bincount(labels).tolist() == [int(cell["spc"])] * 10
+        assert 0.99 * float(cell["epsilon"]) < stated["epsilon"] <= float(cell["epsilon"])
+        assert Image.open(file.with_name("grid.png")).size[0] > 28
+        trajectory = pd.read_csv(file.with_name("trajectory.csv"))
+        assert trajectory.epsilon_spent.iloc[-1] == pytest.approx(stated["epsilon"], rel=1e-4)
+        assert trajectory.epsilon_spent.is_monotonic_increasing
+
+
+def test_releases_made_are_releases_configured(finished):
+    path, _ = finished
+    (entry,) = artifacts.read_json(path / CELLS / "psg/eps10/spc2/seed0/certificate.json")["ledger"]
+    assert entry["count"] == 4 * 2 * 2  # iterations x outer x batches
+
+
+def test_tables_in_three_forms_and_in_the_terminal(finished):
+    path, output = finished
+    for table in ("table1", "table2", "table_privacy"):
+        text = (path / f"results/tiny/tables/{table}.md").read_text()
+        assert "(tiny preset)" in text
+        assert text.strip() in output
+        assert (path / f"results/tiny/tables/{table}.tex").read_text().count("\\\\") > 3
+        assert len(pd.read_csv(path / f"results/tiny/tables/{table}.csv")) >= 4
+    assert (path / "results/tiny/figures/fig_samples.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_an_mlp_on_the_real_digits_is_good_and_metrics_keep_every_run(finished):
+    path, _ = finished
+    metrics = pd.read_csv(path / "results/tiny/metrics/table2.csv")
+    assert len(metrics) == 3 * (1 + 2)  # three cells, one ConvNet and two MLPs each
+    real = metrics[(metrics.method == "real") & (metrics.network == "mlp")]
+    assert real.test_accuracy.min() > 90
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished):
+    path, _ = finished
+    for rule, count in (("fetch", 1), ("synthesize", 5), ("evaluate", 8), ("compare", 2)):
+        assert len(list((path / "results/logs" / rule).rglob("*.log"))) == count
+        assert len(list((path / "results/benchmarks" / rule).rglob("*.tsv"))) == count
+    log = (path / "results/logs/synthesize/tiny/digits/psg/eps10/spc2/seed0.log").read_text()
+    assert re.search(r"4/4 loss=\S+ eps=10 \S+/s ETA 0:00", log), log
+
+
+def test_a_second_run_does_nothing(finished):
+    path, _ = finished
+    result = snakemake(path, "all", *DIGITS)
+    assert result.returncode == 0 and "Nothing to be done" in result.stdout
+    assert "Table 1" not in result.stdout
+
+
+def test_a_changed_hyper_parameter_reruns_its_cells_only(finished, edited):
+    path, _ = finished
+    edited("tests/config/digits.yaml", "steps: 100}", "steps: 101}")
+    jobs = plan(path)
+    assert jobs["synthesize"] == 2  # dp_merf at two epsilons
+    assert jobs["evaluate"] == 3  # ConvNet at both, MLP at the larger
+    assert "fetch" not in jobs
+
+
+def test_a_changed_module_reruns_what_uses_it(finished, edited):
+    path, _ = finished
+    edited(
+        "workflow_scripts/privset/methods/dp_merf.py",
+        "facts, device =",
+        "device, facts = vault.device, vault.facts\n    facts, device =",
+    )
+    assert plan(path)["synthesize"] == 2
+    edited("workflow_scripts/privset/augment.py", "0.8 + 0.4 *", "0.80 + 0.4 *")
+    jobs = plan(path)
+    assert (jobs["synthesize"], jobs["evaluate"]) == (2, 8)
+
+
+def test_a_plotting_edit_retrains_nothing(finished, edited):
+    path, _ = finished
+    edited("workflow_scripts/privset/reporting/tables.py", '"Without a reproduced', '"Not reproduced')
+    assert set(plan(path)) <= {"all", "collect", "compare", "privacy"}
+
+
+def test_the_same_cell_again_is_the_same_to_the_bit(finished):
+    path, _ = finished
+    cell = f"{CELLS}/psg/eps10/spc2/seed0"
+    before = artifacts.sha256(path / cell / "set.npz")
+    result = snakemake(path, f"{cell}/set.npz", *DIGITS, "--forcerun", "synthesize")
+    assert result.returncode == 0, result.stdout
+    assert artifacts.sha256(path / cell / "set.npz") == before
+    assert snakemake(path, "all", *DIGITS, "--touch").returncode == 0
+
+
+def test_a_tampered_set_is_not_evaluated(finished):
+    path, _ = finished
+    cell = path / CELLS / "dp_merf/eps10/spc20/seed0"
+    whole = (cell / "set.npz").read_bytes()
+    damaged = bytearray(whole)
+    damaged[-5000] ^= 1
+    (cell / "set.npz").write_bytes(damaged)
+    metrics = "results/tiny/metrics/digits/dp_merf/eps10/spc20/seed0/mlp.json"
+    result = snakemake(path, metrics, *DIGITS, "--allowed-rules", "evaluate", "--forcerun", "evaluate")
+    (cell / "set.npz").write_bytes(whole)
+    assert result.returncode != 0
+    assert re.search(r"^error: .*set\.npz", result.stdout, re.MULTILINE), result.stdout
+    assert "Traceback" not in result.stdout

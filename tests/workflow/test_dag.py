@@ -1,0 +1,112 @@
+"""Dry runs: each target plans the jobs that the configuration asks for, and mistakes end in one line."""
+
+import re
+
+import pytest
+import yaml
+from conftest import snakemake
+
+QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "privacy": 1}
+PAPER = {"fetch": 2, "synthesize": 18, "evaluate": 58, "collect": 2, "compare": 2, "privacy": 1}
+
+
+def planned(output):
+    """The "Job stats" table of a dry run, without the total and the target itself."""
+    table = output.split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def plan(repository, *arguments):
+    result = snakemake(repository, "-n", "--cores", "2", *arguments)
+    assert result.returncode == 0, result.stdout
+    return planned(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("preset", "target", "expected"),
+    [
+        ("quick", "all_tables", QUICK),
+        ("paper", "all_tables", PAPER),
+        ("quick", "all", {**QUICK, "samples": 1}),
+        ("paper", "all", {**PAPER, "samples": 1}),
+        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2}),
+        ("quick", "all_data", {"fetch": 2}),
+        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1}),
+        ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
+        # (real, dp_merf, psg spc=10) x 2 datasets x 6 networks
+        ("quick", "table2", {"fetch": 2, "synthesize": 6, "evaluate": 36, "collect": 1, "compare": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "samples": 1}),
+    ],
+)
+def test_targets_plan_the_configured_grid(repository, preset, target, expected):
+    jobs = plan(repository, target, "--config", f"preset={preset}")
+    assert jobs.pop(target) == 1
+    assert jobs == expected
+
+
+def test_all_is_the_default(repository):
+    assert plan(repository)["all"] == 1
+
+
+def test_one_cell_of_any_preset_by_its_path(repository):
+    assert plan(repository, "results/paper/sets/mnist/psg/eps0.5/spc50/seed3/set.npz") == {"fetch": 1, "synthesize": 1}
+
+
+def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
+    config = yaml.safe_load((repository / "config.yaml").read_text())
+    config["presets"]["quick"]["set_seeds"] = [0, 1]
+    path = tmp_path / "seeds.yaml"
+    path.write_text(yaml.safe_dump(config))
+    jobs = plan(repository, "all_sets", "--configfile", str(path))
+    assert jobs["synthesize"] == 28
+    config["presets"]["quick"]["set_seeds"] = [0]
+    config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
+    path.write_text(yaml.safe_dump(config))
+    # A list in a second configuration file replaces the first: Table 2 has 6 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("quick/sets/mnist/psg/eps-3/spc10/seed0/set.npz", "epsilon = -3: must be > 0"),
+        ("quick/sets/mnist/psg/eps0/spc10/seed0/set.npz", "epsilon = 0: must be > 0"),
+        ("quick/sets/mnist/psg/eps10.0/spc10/seed0/set.npz", "epsilon = 10.0: it is spelled 10 in paths"),
+        ("quick/sets/mnist/psg/epsten/spc10/seed0/set.npz", "epsilon = 'ten': must be a number > 0"),
+        ("quick/sets/mnist/psg/eps10/spc0/seed0/set.npz", "spc = 0: must be a whole number > 0"),
+        ("quick/sets/mnist/psg/eps10/spc10/seedx/set.npz", "seed = x: must be a whole number >= 0"),
+        ("quick/sets/minst/psg/eps10/spc10/seed0/set.npz", "dataset = minst: choose from mnist, fashion_mnist"),
+        ("quick/sets/mnist/pgs/eps10/spc10/seed0/set.npz", "method = pgs: choose from psg, dp_merf, real"),
+        ("quik/sets/mnist/psg/eps10/spc10/seed0/set.npz", "preset = quik: choose from quick, paper"),
+        ("quick/sets/mnist/psg/epsinf/spc10/seed0/set.npz", "eps inf belongs to method real alone"),
+        ("quick/metrics/mnist/psg/eps10/spc10/seed0/resnet99.json", "network = resnet99: choose from convnet"),
+        ("quick/metrics/mnist/psg/eps10/spcx/seed0/mlp.json", "spc = x: must be a whole number > 0"),
+    ],
+)
+def test_impossible_cells_are_named_in_one_line(repository, path, line):
+    result = snakemake(repository, "-n", "--cores", "1", f"results/{path}")
+    assert result.returncode != 0
+    assert any(line in printed for printed in result.stdout.splitlines()), result.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("delta=-1", "delta = -1: must be > 0"),
+        ("presets={quick: {methods: {psg: {config: {iteration: 3}}}}}", "unknown key 'iteration'"),
+        ("preset=papr", "preset = 'papr': choose from quick, paper"),
+        ("colour=red", "unknown key 'colour'"),
+    ],
+)
+def test_a_wrong_configuration_stops_everything_with_one_line(repository, override, line):
+    result = snakemake(repository, "-n", "--cores", "1", "--config", override)
+    assert result.returncode != 0
+    assert any(line in printed for printed in result.stdout.splitlines()), result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_lint_is_clean(repository):
+    result = snakemake(repository, "--lint")
+    assert result.returncode == 0, result.stdout
