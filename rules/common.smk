@@ -177,12 +177,15 @@ def sample_sets(wildcards):
 
 
 def method_config(wildcards):
-    """The method's hyper-parameters for this dataset."""
+    """The method's hyper-parameters, overlaid by those of the set's size and by those of the dataset."""
     _check_cell(wildcards)
     block = preset_of(wildcards)["methods"][wildcards.method]
+    by_spc = {str(spc): values for spc, values in block.get("by_spc", {}).items()}
+    by_dataset = block.get("by_dataset", {})
     return {
         **block.get("config", {}),
-        **block.get("by_dataset", {}).get(wildcards.dataset, {}),
+        **by_spc.get(wildcards.spc, {}),
+        **by_dataset.get(wildcards.dataset, {}),
     }
 
 

@@ -18,7 +18,7 @@ def main(smk):
         certificate = artifacts.matching_certificate(Path(smk.input.images), Path(smk.input.certificate))
         test = datasets.load(cell["dataset"], Path(smk.input.data[0]).parent, train=False)
         options = dict(smk.params.schedule)
-        seeds = options.pop("seeds")
+        seeds = options.pop("seeds", 1)
         schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
         tensors = [torch.from_numpy(array).to(device) for array in (images, labels, *test)]
         facts = datasets.public_facts(cell["dataset"], records=len(images))

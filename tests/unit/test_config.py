@@ -34,8 +34,9 @@ def test_every_method_block_fits_its_dataclass(preset):
     block = CONFIG["presets"][preset]
     for name, method in block["methods"].items():
         for dataset in block["datasets"]:
-            merged = {**method.get("config", {}), **method.get("by_dataset", {}).get(dataset, {})}
-            parse(load(name).Config, merged, name)
+            for spc in method.get("spc", [None]):
+                overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(dataset, {}))
+                parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
     assert set(block["methods"]) == set(METHODS)
     for size in ("small_sets", "large_sets"):
         default = block["evaluation"][size]["default"]
@@ -45,11 +46,11 @@ def test_every_method_block_fits_its_dataclass(preset):
 def test_the_paper_preset_is_the_papers():
     """The defaults of the code, the values of the preset and the paper are three times the same."""
     psg = load("psg")
-    block = dict(CONFIG["presets"]["paper"]["methods"]["psg"]["config"])
-    block["loops"] = {spc: tuple(loops) for spc, loops in block["loops"].items()}
-    assert parse(psg.Config, block, "psg") == psg.Config()
+    block = CONFIG["presets"]["paper"]["methods"]["psg"]
+    assert psg.Config(**block["config"], outer=1, inner=1) == psg.Config(outer=1, inner=1)
     assert (psg.Config.iterations, psg.Config.batches, psg.Config.batch_size, psg.Config.clip) == (1000, 10, 256, 0.1)
-    assert psg.Config().loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
+    loops = {spc: (values["outer"], values["inner"]) for spc, values in block["by_spc"].items()}
+    assert loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
 
 
 P = ("presets", "quick")
@@ -99,9 +100,9 @@ def test_unknown_and_missing_keys_in_one_line(path, value, parts):
 
 
 def test_yaml_keys_that_are_numbers_are_fine():
-    validate(changed((*P, "methods", "psg", "config", "loops"), {1: [1, 1], 10: [2, 3]}))
-    with pytest.raises(PrivsetError, match="loops"):
-        validate(changed((*P, "methods", "psg", "config", "loops"), {1: [1]}))
+    validate(changed((*P, "methods", "psg", "by_spc"), {1: {"outer": 2}, 10: {"inner": 3}}))
+    with pytest.raises(PrivsetError, match=r"by_spc = \"ten\": .*does not match"):
+        validate(changed((*P, "methods", "psg", "by_spc"), {"ten": {"outer": 2}}))
 
 
 @pytest.mark.parametrize(("value", "text"), [(10, "10"), (10.0, "10"), ("1", "1"), (0.2, "0.2"), (float("inf"), "inf")])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from privset import PrivsetError, accounting
+from privset import accounting
 from privset.methods import METHODS, Run, dp_merf, load, psg
 from privset.seeds import derived_seed
 
@@ -29,7 +29,7 @@ def test_matching_loss_is_the_papers(generator):
     assert psg.matching_loss(a, [-x for x in a]).item() == pytest.approx(2 * 9, rel=1e-5)
 
 
-SMALL = {"iterations": 3, "loops": {2: (2, 1)}, "batches": 2, "batch_size": 20, "width": 4}
+SMALL = {"iterations": 3, "outer": 2, "inner": 1, "batches": 2, "batch_size": 20, "width": 4}
 
 
 def test_psg_makes_exactly_the_releases_it_was_calibrated_for(make_vault):
@@ -64,7 +64,7 @@ def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
     images[labels == 0, :, 4:12, 4:24] += 2
     images[labels == 1, :, 16:24, 4:24] += 2
     vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
-    config = psg.Config(iterations=20, loops={1: (1, 1)}, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0)
+    config = psg.Config(iterations=20, outer=1, inner=1, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0)
     start = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     learned, _ = psg.synthesize(vault, config, run(1))
     truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
@@ -73,11 +73,6 @@ def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
         return [torch.cosine_similarity(c.flatten(), t.flatten(), 0).item() for c, t in zip(candidates, truth, strict=True)]
 
     assert all(after > before + 0.2 for before, after in zip(match(start), match(learned), strict=True))
-
-
-def test_psg_names_a_missing_loops_entry(make_vault):
-    with pytest.raises(PrivsetError, match=r"psg.loops has no entry for spc = 3"):
-        psg.synthesize(make_vault(), psg.Config(**SMALL), run(3))
 
 
 def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):

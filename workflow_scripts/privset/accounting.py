@@ -24,6 +24,8 @@ from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
+from privset import PrivsetError
+
 ORDERS: tuple[float, ...] = tuple(RDPAccountant.DEFAULT_ALPHAS)
 """1.1 to 10.9 in steps of 0.1, and 12 to 63: the orders of the PSG reference program."""
 
@@ -34,9 +36,9 @@ Counted = tuple[dp_accounting.DpEvent, int]
 def gaussian_event(*, noise_multiplier: float, sampling_rate: float = 1.0) -> dp_accounting.DpEvent:
     """One Gaussian release over a Poisson sample (each record in it independently with probability `sampling_rate`)."""
     if not 0 < sampling_rate <= 1:
-        raise ValueError(f"sampling_rate = {sampling_rate}: must be in (0, 1]")
+        raise PrivsetError(f"sampling_rate = {sampling_rate}: must be in (0, 1]")
     if not noise_multiplier > 0 or math.isinf(noise_multiplier):
-        raise ValueError(f"noise_multiplier = {noise_multiplier}: must be > 0 and finite")
+        raise PrivsetError(f"noise_multiplier = {noise_multiplier}: must be > 0 and finite")
     event = dp_accounting.GaussianDpEvent(noise_multiplier)
     return event if sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
 
@@ -119,10 +121,10 @@ def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: i
     """The smallest noise multiplier (to 1e-6) with which `releases` Gaussian releases spend at most (epsilon, delta).
 
     Poisson-subsampled ones by the RDP accountant, as in the PSG paper; unsampled ones (sampling_rate = 1) exactly.
-    Raises ValueError if epsilon or delta is out of range or no noise multiplier up to 10,000 is enough.
+    Raises PrivsetError if epsilon or delta is out of range or no noise multiplier up to 10,000 is enough.
     """
     if not (epsilon > 0 and 0 < delta < 1 and releases >= 1):
-        raise ValueError(f"epsilon = {epsilon}, delta = {delta}, releases = {releases}: must be > 0, in (0, 1), >= 1")
+        raise PrivsetError(f"epsilon = {epsilon}, delta = {delta}, releases = {releases}: must be > 0, in (0, 1), >= 1")
 
     def excess(noise_multiplier: float) -> float:
         event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
@@ -132,7 +134,7 @@ def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: i
     while excess(high) > 0:
         low, high = high, 2 * high
         if high > 1e4:
-            raise ValueError(f"no noise multiplier up to 10,000 gives epsilon = {epsilon} with {releases} releases")
+            raise PrivsetError(f"no noise multiplier up to 10,000 gives epsilon = {epsilon} with {releases} releases")
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)

@@ -53,8 +53,6 @@ def _reason(error: jsonschema.ValidationError) -> str:
             return f"= {value}: choose from {', '.join(map(str, error.validator_value))}"
         case "type":
             return f"= {value}: must be of type {error.validator_value}"
-        case "propertyNames":
-            return f"has a key that is not allowed: {error.message}"
         case _:
             return f"= {value}: {error.message}"
 

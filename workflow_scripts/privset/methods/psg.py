@@ -7,13 +7,13 @@ from the private data. The networks are fresh and are trained on the set alone; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, networks
+from privset import accounting, networks
 from privset.methods import Run
 from privset.vault import Vault
 
@@ -22,10 +22,12 @@ from privset.vault import Vault
 class Config:
     """PSG's hyper-parameters; the defaults are the paper's (reference program, main.py)."""
 
+    outer: int
+    """Outer steps per network: 1, 10, 20, 50 for 1, 10, 20, 50 samples per class in the paper."""
+    inner: int
+    """Epochs of network training on the set between two outer steps: 1, 50, 25, 10 in the paper."""
     iterations: int = 1000
     """Fresh networks."""
-    loops: dict[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)})
-    """Samples per class -> (outer steps per network, epochs of network training between two outer steps)."""
     batches: int = 10
     """Private batches, each with one update of the images, per outer step."""
     batch_size: int = 256
@@ -55,9 +57,9 @@ def _set_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> list[Te
     return list(torch.autograd.grad(loss, list(network.parameters()), create_graph=True))
 
 
-def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, epochs: int, run: Run) -> None:
+def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, run: Run) -> None:
     optimiser = torch.optim.SGD(network.parameters(), lr=config.network_learning_rate)
-    for _ in range(epochs):
+    for _ in range(config.inner):
         order = torch.randperm(len(images), generator=run.generator, device=images.device)
         for batch in order.split(config.batch_size):
             optimiser.zero_grad()
@@ -68,15 +70,12 @@ def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, e
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """The set after `config.iterations` networks (exactly as many private steps as were calibrated for)."""
     facts = vault.facts
-    if run.spc not in config.loops:
-        raise PrivsetError(f"psg.loops has no entry for spc = {run.spc}; add `{run.spc}: [outer, inner]`")
-    outer, inner = config.loops[run.spc]
     sampling_rate = config.batch_size / facts.records
     noise_multiplier = accounting.calibrate(
         epsilon=vault.ledger.epsilon,
         delta=vault.ledger.delta,
         sampling_rate=sampling_rate,
-        releases=config.iterations * outer * config.batches,
+        releases=config.iterations * config.outer * config.batches,
     )
     width = {"width": config.width} if config.network == "convnet" else {}
     labels = run.balanced_labels(facts.classes)
@@ -93,7 +92,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             generator=run.generator,
             **width,
         )
-        for step in range(1, outer + 1):
+        for step in range(1, config.outer + 1):
             for _ in range(config.batches):
                 private = vault.gradient_mean(
                     network, sampling_rate=sampling_rate, clip=config.clip, noise_multiplier=noise_multiplier
@@ -101,7 +100,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
                 loss = matching_loss(_set_gradient(network, images, labels), private)
                 (images.grad,) = torch.autograd.grad(loss, [images])
                 optimiser.step()
-            if step < outer:
-                _train(network, images.detach(), labels, config, inner, run)
+            if step < config.outer:
+                _train(network, images.detach(), labels, config, run)
         run.report(iteration, loss.detach())
     return images.detach(), labels
