@@ -3,9 +3,10 @@
 import opacus
 import pytest
 import torch
+from torch.nn import functional as F
+
 from privset import networks
 from privset.gradients import clipped_gradient_sum, per_record_gradients
-from torch.nn import functional as F
 
 
 def batch(generator, *, count=3, channels=1, size=28):
