@@ -1,6 +1,7 @@
 # The only functions of the workflow: the grids, the paths, and the blocks of the configuration that reach each job.
 # Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
 
+import os
 import shutil
 import sys
 import time
@@ -9,7 +10,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+# The library beside this workflow, here and in every job: another checkout's, installed in the environment, would otherwise
+# win there, and the code digests would speak of files that did not run.
+LIBRARY = str(Path(workflow.basedir) / "workflow_scripts")
+sys.path.insert(0, LIBRARY)
+os.environ["PYTHONPATH"] = os.pathsep.join([LIBRARY, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 from privset import PrivsetError
 from privset.config import epsilon_text, validate

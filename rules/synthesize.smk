@@ -27,6 +27,8 @@ rule synthesize:
         noise=noise_source,
         delta=config["delta"],
         code=method_digest,
+        # Not an output: Snakemake removes the outputs of a job that failed, and a checkpoint must outlive it.
+        checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
         "Synthesize {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"
     script:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from privset.datasets import PublicFacts
 from privset.vault import Vault, noise_generator
 
@@ -45,6 +46,7 @@ def make_vault(generator):
 
 
 def copy_repository(target: Path) -> Path:
+    target.mkdir(exist_ok=True)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():

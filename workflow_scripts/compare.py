@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+
 from privset.progress import job
 from privset.reporting import tables
 

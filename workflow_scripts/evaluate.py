@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+
 from privset import artifacts, datasets, evaluation
 from privset.config import parse
 from privset.progress import Progress, job

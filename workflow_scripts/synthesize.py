@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import torch
-from privset import artifacts, cells, certificates, methods, mosaic
+
+from privset import artifacts, cells, certificates, checkpoints, methods, mosaic
 from privset.config import parse
 from privset.progress import Progress, job
 
@@ -18,21 +19,31 @@ def main(smk):
             cell, Path(smk.input.data[0]).parent, delta=smk.params.delta, noise=smk.params.noise, device=device
         )
         trajectory = cells.Trajectory(Progress(cells.title(cell), log), vault.ledger)
+        details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
+        generator = cells.method_generator(cell, device)
+        checkpoint = checkpoints.Checkpoint(
+            Path(smk.params.checkpoint),
+            belongs_to=checkpoints.fingerprint({**details, "noise": smk.params.noise, "delta": smk.params.delta}),
+            **{"vault": vault, "generator": generator, "trajectory": trajectory},
+            log=lambda line: print(line, file=log, flush=True),
+        )
         run = methods.Run(
             spc=None if cell["spc"] == "all" else int(cell["spc"]),
-            generator=cells.method_generator(cell, device),
+            generator=generator,
             start=trajectory.start,
             report=trajectory.report,
+            restore=checkpoint.load,
+            checkpoint=checkpoint.save,
         )
         images, labels = method.synthesize(vault, config, run)
         artifacts.write_set(Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
         trajectory.write(Path(smk.output.trajectory))
         mosaic.write_grid(Path(smk.output.grid), Path(smk.output.images))
-        details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
         artifacts.write_json(
             Path(smk.output.certificate),
             certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=noise_seed, run=details),
         )
+        checkpoint.delete()
 
 
 if "snakemake" in globals():

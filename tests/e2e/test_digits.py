@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DIGITS, snakemake
 from PIL import Image
+
+from conftest import DIGITS, snakemake
 from privset import artifacts, certificates
 from workflow.test_dag import planned
 

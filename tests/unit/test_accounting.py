@@ -6,8 +6,9 @@ import dp_accounting
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privset import accounting
 from scipy.stats import norm
+
+from privset import accounting
 
 RATE = 256 / 60_000
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from privset import augment
 
 FILL = torch.tensor(-0.4)[None, None]

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from privset import PrivsetError, accounting, artifacts, certificates
 from privset.vault import Ledger, Release
 

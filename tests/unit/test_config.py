@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from privset import PrivsetError
 from privset.config import epsilon_text, parse, validate
 from privset.evaluation import Schedule

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from privset import PrivsetError, datasets
 from privset.datasets import FILES, read_idx, write_idx
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from privset import PrivsetError, evaluation
 from privset.config import parse
 from privset.evaluation import Schedule

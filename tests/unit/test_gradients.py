@@ -3,9 +3,10 @@
 import opacus
 import pytest
 import torch
-from privset import networks
-from privset.gradients import clipped_gradient_sum, per_record_gradients
 from torch.nn import functional as F
+
+from privset import networks
+from privset.gradients import _columns, clipped_gradient_sum, per_record_gradients
 
 
 def batch(generator, *, count=3, channels=1, size=28):
@@ -91,3 +92,13 @@ def test_weights_and_their_gradients_are_left_alone(generator):
     before = [parameter.detach().clone() for parameter in network.parameters()]
     clipped_gradient_sum(network, *batch(generator), clip=0.1)
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"padding": 2}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"kernel_size": (3, 5), "padding": (0, 2)}]
+)
+def test_columns_are_unfold(options, generator):
+    layer = torch.nn.Conv2d(2, 3, **{"kernel_size": 3, **options})
+    images = torch.randn(2, 2, 11, 9, generator=generator)
+    expected = F.unfold(images, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    assert torch.equal(_columns(layer, images), expected)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from privset import accounting
 from privset.methods import METHODS, Run, dp_merf, load, psg
 from privset.seeds import derived_seed

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from privset import artifacts
 from privset.mosaic import mosaic
 from privset.reporting import tables

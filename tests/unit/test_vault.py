@@ -4,9 +4,10 @@ import math
 import re
 from pathlib import Path
 
-import privset
 import pytest
 import torch
+
+import privset
 from privset import accounting, gradients, networks
 from privset.vault import BudgetExceeded, noise_generator
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+
 from conftest import snakemake
 
 QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "privacy": 1}

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import dp_accounting
 import numpy as np
@@ -41,6 +42,28 @@ def gaussian_event(*, noise_multiplier: float, sampling_rate: float = 1.0) -> dp
         raise PrivsetError(f"noise_multiplier = {noise_multiplier}: must be > 0 and finite")
     event = dp_accounting.GaussianDpEvent(noise_multiplier)
     return event if sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
+
+
+def event_to_dict(event: dp_accounting.DpEvent) -> dict[str, Any]:
+    """An event in JSON's terms, for certificates and checkpoints."""
+    match event:
+        case dp_accounting.NonPrivateDpEvent():
+            return {"kind": "non-private"}
+        case dp_accounting.GaussianDpEvent(noise_multiplier):
+            return {"kind": "gaussian", "sampling_rate": 1.0, "noise_multiplier": noise_multiplier}
+        case dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)):
+            return {"kind": "poisson-subsampled-gaussian", "sampling_rate": rate, "noise_multiplier": noise_multiplier}
+    raise ValueError(f"no dictionary for {event}")
+
+
+def event_from_dict(entry: Mapping[str, Any]) -> dp_accounting.DpEvent:
+    """The inverse of `event_to_dict`. Raises KeyError or ValueError for anything else."""
+    if entry["kind"] == "non-private":
+        return dp_accounting.NonPrivateDpEvent()
+    event = gaussian_event(noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"])
+    if event_to_dict(event)["kind"] != entry["kind"]:
+        raise ValueError(f"{entry['kind']} with sampling_rate = {entry['sampling_rate']}")
+    return event
 
 
 def _parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:

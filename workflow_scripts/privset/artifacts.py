@@ -21,12 +21,16 @@ import numpy as np
 from privset import PrivsetError
 
 
-def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
-    """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all."""
+def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w", *, secret: bool = False) -> None:
+    """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all.
+
+    A `secret` file is readable by its owner alone, from its first byte on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, mode) as stream:
+        partial.unlink(missing_ok=True)
+        with open(partial, mode, opener=lambda name, flags: os.open(name, flags, 0o600 if secret else 0o666)) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())

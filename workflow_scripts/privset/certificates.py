@@ -15,26 +15,6 @@ from privset.vault import Ledger
 FORMAT = 1
 
 
-def _event_to_json(event: dp_accounting.DpEvent) -> dict[str, Any]:
-    match event:
-        case dp_accounting.NonPrivateDpEvent():
-            return {"kind": "non-private"}
-        case dp_accounting.GaussianDpEvent(noise_multiplier):
-            return {"kind": "gaussian", "sampling_rate": 1.0, "noise_multiplier": noise_multiplier}
-        case dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)):
-            return {"kind": "poisson-subsampled-gaussian", "sampling_rate": rate, "noise_multiplier": noise_multiplier}
-    raise ValueError(f"no certificate entry for {event}")
-
-
-def _event_from_json(entry: dict[str, Any]) -> dp_accounting.DpEvent:
-    if entry["kind"] == "non-private":
-        return dp_accounting.NonPrivateDpEvent()
-    event = accounting.gaussian_event(noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"])
-    if _event_to_json(event)["kind"] != entry["kind"]:
-        raise ValueError(f"{entry['kind']} with sampling_rate = {entry['sampling_rate']}")
-    return event
-
-
 def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]) -> dict[str, Any]:
     """The privacy statement of a set, from the ledger of the vault that it came out of.
 
@@ -63,16 +43,7 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
         "neighbouring_relation": ledger.releases[0].relation if ledger.releases else None,
         "protects_labels": private,  # a record is an image with its label, and the set's labels are balanced by rule
         "noise_source": "operating system" if noise_seed is None else f"seed {noise_seed}",
-        "ledger": [
-            {
-                "mechanism": release.mechanism,
-                **_event_to_json(release.event),
-                "neighbouring_relation": release.relation,
-                "sensitivity": release.sensitivity,
-                "count": release.count,
-            }
-            for release in ledger.releases
-        ],
+        "ledger": [release.to_dict() for release in ledger.releases],
         "public_facts": "number of records, classes, image shape, published normalisation constants",
         "set_sha256": sha256(set_path),
         **run,
@@ -90,7 +61,7 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
     stated = matching_certificate(set_path, certificate_path)
     try:
         budget, delta = float(stated["epsilon_budget"]), float(stated["delta"])
-        counted = [(_event_from_json(entry), entry["count"]) for entry in stated["ledger"]]
+        counted = [(accounting.event_from_dict(entry), entry["count"]) for entry in stated["ledger"]]
         claimed = {key: float(stated[key]) for key in ("epsilon", "epsilon_rdp", "epsilon_pld")}
     except (KeyError, TypeError, ValueError) as error:
         raise PrivsetError(f"{certificate_path}: not a certificate ({error!r})") from error

@@ -17,6 +17,7 @@ import io
 import os
 import pickle
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -299,10 +300,11 @@ PACKAGES: dict[str, Callable[[Path, float], list[bytes]]] = {
 }
 
 
-def _from_cifar10(folder: Path) -> list[bytes]:
+def _from_cifar10(folder: Path, timeout: float) -> list[bytes]:
     from torchvision.datasets import CIFAR10
 
     files = []
+    socket.setdefaulttimeout(timeout)  # torchvision's download has no timeout of its own
     for train in (True, False):
         dataset = CIFAR10(str(folder), train=train, download=True)
         files += [write_idx(dataset.data), write_idx(np.asarray(dataset.targets, dtype=np.uint8))]
@@ -334,7 +336,7 @@ def _candidates(
             for folder in (directory / name, directory):
                 found.append((f"data.dir {folder}", lambda folder=folder: _from_directory(folder)))
         elif source == "torchvision" and name == "cifar10":
-            found.append(("torchvision CIFAR10", lambda: _from_cifar10(scratch)))
+            found.append(("torchvision CIFAR10", lambda: _from_cifar10(scratch, timeout)))
         elif source == "torchvision" and dataset.torchvision:
             import torchvision
 

@@ -17,8 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def _columns(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    """The patches that a convolution sees, (B, channels * kernel, positions): `unfold` as one strided copy, which is several
+    times as fast on a CPU."""
+    (rows, columns), (down, right), (apart, across) = layer.kernel_size, layer.stride, layer.dilation
+    padded = F.pad(images, (layer.padding[1],) * 2 + (layer.padding[0],) * 2)
+    n, channels, height, width = padded.shape
+    height, width = (height - apart * (rows - 1) - 1) // down + 1, (width - across * (columns - 1) - 1) // right + 1
+    s = padded.stride()
+    patches = padded.as_strided(
+        (n, channels, rows, columns, height, width),
+        (s[0], s[1], s[2] * apart, s[3] * across, s[2] * down, s[3] * right),
+    )
+    return patches.reshape(n, channels * rows * columns, height * width)
+
+
 def _conv2d(layer: nn.Conv2d, inputs: Tensor, outgrads: Tensor) -> list[Tensor]:
-    columns = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    columns = _columns(layer, inputs)
     outgrads = outgrads.flatten(2)
     weight = torch.bmm(outgrads, columns.transpose(1, 2))
     return [weight] if layer.bias is None else [weight, outgrads.sum(2)]
@@ -88,9 +103,9 @@ def clipped_gradient_sum(
     Returns one flat vector in `parameters()` order (zeros for an empty batch). The small constant that Opacus also adds to
     the norm keeps rounding from ever lifting a clipped norm above `clip`.
     """
-    if micro_batch is None:  # 16 images of the width-128 ConvNet fit a core's cache; a GPU wants all of them at once
-        micro_batch = 16 if images.device.type == "cpu" else max(1, len(images))
     size = sum(parameter.numel() for parameter in network.parameters())
+    if micro_batch is None:  # on a CPU what fits a core's cache, fewer images for wide networks; a GPU wants all at once
+        micro_batch = max(1, len(images)) if images.device.type != "cpu" else 16 if size > 100_000 else 32
     total = torch.zeros(size, device=images.device)
     for chunk, chunk_labels in zip(images.split(micro_batch), labels.split(micro_batch), strict=True):
         if len(chunk) == 0:

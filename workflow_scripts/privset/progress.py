@@ -29,7 +29,7 @@ class Progress:
 
     def __init__(self, title: str, log: TextIO, *, clock: Callable[[], float] = time.monotonic):
         self.title, self.log, self.clock = title, log, clock
-        self.total = 0
+        self.total = self.first = 0
         self.bar: tqdm | None = None
 
     def start(self, total: int) -> None:
@@ -38,7 +38,11 @@ class Progress:
         self.bar = tqdm(total=total, desc=self.title, disable=None, leave=False, dynamic_ncols=True)
 
     def update(self, step: int, **numbers: Callable[[], float]) -> None:
-        """`numbers` are functions, called only when something is shown: reading a loss from a GPU costs time."""
+        """`numbers` are functions, called only when something is shown: reading a loss from a GPU costs time.
+
+        A resumed job begins with a later step than the first; its speed counts what it did itself.
+        """
+        self.first = self.first or step
         self.bar.update(step - self.bar.n)
         now = self.clock()
         if now - self.last < INTERVAL and step < self.total:
@@ -46,7 +50,7 @@ class Progress:
         self.last = now
         shown = {name: f"{number():.4g}" for name, number in numbers.items()}
         self.bar.set_postfix(shown)
-        speed = step / max(now - self.begin, 1e-9)
+        speed = (step - self.first + 1) / max(now - self.begin, 1e-9)
         numbers_text = " ".join(f"{name}={value}" for name, value in shown.items())
         eta = _duration((self.total - step) / speed)
         print(f"{self.title}: {step}/{self.total} {numbers_text} {speed:.3g}/s ETA {eta}", file=self.log, flush=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import dp_accounting
 import torch
@@ -42,6 +42,27 @@ class Release:
     sensitivity: float
     """L2 sensitivity of the clipped sum to which the noise was added."""
     count: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ledger line in JSON's terms."""
+        return {
+            "mechanism": self.mechanism,
+            **accounting.event_to_dict(self.event),
+            "neighbouring_relation": self.relation,
+            "sensitivity": self.sensitivity,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Release:
+        """The inverse of `to_dict`."""
+        return cls(
+            mechanism=entry["mechanism"],
+            event=accounting.event_from_dict(entry),
+            relation=entry["neighbouring_relation"],
+            sensitivity=entry["sensitivity"],
+            count=entry["count"],
+        )
 
     def same_kind(self, other: Release) -> bool:
         return (self.mechanism, self.event, self.relation, self.sensitivity) == (
@@ -196,6 +217,20 @@ class Vault:
                     sums = torch.zeros(self.facts.classes, rows.shape[1], device=self.device)
                 sums.index_add_(0, labels, rows)
         return sums + self._noise(sums.shape, noise_multiplier * sensitivity)
+
+    def state(self) -> dict[str, Any]:
+        """The ledger and the generators' states, for a checkpoint. As secret as the data: it tells the noise."""
+        return {
+            "releases": [release.to_dict() for release in self.ledger.releases],
+            "sampling": self.__sampling.get_state(),
+            "noise": self.__noise.get_state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken: what is asked again is answered with the same batches and the same noise."""
+        self.ledger.releases = [Release.from_dict(entry) for entry in state["releases"]]
+        self.__sampling.set_state(state["sampling"].cpu())
+        self.__noise.set_state(state["noise"].cpu())
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""

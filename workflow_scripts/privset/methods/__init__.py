@@ -15,6 +15,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,11 @@ class Run:
     """Announces the number of steps to come, for the progress display."""
     report: Callable[[int, Tensor], None] = lambda step, loss: None
     """Reports a finished step (counted from 1) and its loss, for the progress display and the trajectory."""
+
+    restore: Callable[[], dict[str, Any] | None] = lambda: None
+    """What the method gave to `checkpoint` before it was interrupted, all generators being restored; None for a fresh start."""
+    checkpoint: Callable[[dict[str, Any]], None] = lambda state: None
+    """Offers the method's state (tensors and numbers, not copied) after a step; written only when a checkpoint is due."""
 
     def balanced_labels(self, classes: int) -> Tensor:
         """(spc * classes,) labels 0..0 1..1 ...: the same for any private data."""

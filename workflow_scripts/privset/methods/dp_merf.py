@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privset import accounting
+from privset import PrivsetError, accounting
 from privset.methods import Run
 from privset.networks import ConditionalGenerator, initialise
 from privset.vault import Vault
@@ -38,6 +38,8 @@ class Config:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the fitted generator."""
     facts, device = vault.facts, vault.device
+    if facts.shape != (1, 28, 28):
+        raise PrivsetError(f"dp_merf: its generator makes 1x28x28 images, not {'x'.join(map(str, facts.shape))}")
     pixels = math.prod(facts.shape)
     frequencies = torch.randn(pixels, config.features // 2, generator=run.generator, device=device)
     frequencies /= math.sqrt(config.length_scale)

@@ -83,7 +83,12 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     optimiser = torch.optim.SGD([images], lr=config.image_learning_rate, momentum=config.image_momentum)
 
     run.start(config.iterations)
-    for iteration in range(1, config.iterations + 1):
+    done = 0
+    if state := run.restore():
+        done = state["iteration"]
+        images.data.copy_(state["images"])
+        optimiser.load_state_dict(state["optimiser"])
+    for iteration in range(done + 1, config.iterations + 1):
         network = networks.build(
             config.network,
             channels=facts.channels,
@@ -103,4 +108,5 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             if step < config.outer:
                 _train(network, images.detach(), labels, config, run)
         run.report(iteration, loss.detach())
+        run.checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state_dict()})
     return images.detach(), labels

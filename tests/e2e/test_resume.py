@@ -1,0 +1,61 @@
+"""A synthesis killed with SIGKILL goes on where it was, and ends with the bits of one that was never killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import copy_repository, snakemake
+from privset import artifacts, certificates
+
+CELL = "results/tiny/sets/digits/psg/eps10/spc2/seed0"
+CHECKPOINT = "results/tiny/checkpoints/digits/psg/eps10/spc2/seed0.pt"
+RUN = (f"{CELL}/set.npz", "--cores", "1", "--configfile", "tests/config/digits.yaml")
+
+
+def prepared(path):
+    """A copy of the repository with a longer PSG and a checkpoint after every iteration."""
+    copy_repository(path)
+    for name, old, new in (
+        ("tests/config/digits.yaml", "iterations: 4,", "iterations: 60,"),
+        ("workflow_scripts/privset/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),
+    ):
+        text = (path / name).read_text()
+        assert old in text
+        (path / name).write_text(text.replace(old, new))
+    return path
+
+
+def test_killed_jobs_resume_to_the_same_bits(tmp_path):
+    whole, killed = prepared(tmp_path / "whole"), prepared(tmp_path / "killed")
+    result = snakemake(whole, *RUN)
+    assert result.returncode == 0, result.stdout
+
+    for kill in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *RUN, "--nolock"],
+            cwd=killed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        before = (killed / CHECKPOINT).stat().st_mtime_ns if (killed / CHECKPOINT).exists() else 0
+        deadline = time.monotonic() + 120
+        while not ((killed / CHECKPOINT).exists() and (killed / CHECKPOINT).stat().st_mtime_ns > before):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.killpg(process.pid, kill)
+        process.wait()
+        assert not (killed / CELL / "certificate.json").exists()
+
+    result = snakemake(killed, *RUN, "--nolock")
+    assert result.returncode == 0, result.stdout
+    log = (killed / "results/logs/synthesize/tiny/digits/psg/eps10/spc2/seed0.log").read_text()
+    assert log.startswith("resuming from")
+    assert not (killed / CHECKPOINT).exists()
+    assert artifacts.sha256(whole / CELL / "set.npz") == artifacts.sha256(killed / CELL / "set.npz")
+    stated = [certificates.verify(path / CELL / "set.npz") for path in (whole, killed)]
+    assert stated[0]["ledger"] == stated[1]["ledger"] and stated[0]["ledger"][0]["count"] == 60 * 2 * 2

@@ -1,0 +1,107 @@
+"""Interrupted and resumed is the same as uninterrupted: the images, the ledger and the trajectory, to the bit."""
+
+import io
+import stat
+
+import pytest
+import torch
+
+from privset import cells, checkpoints
+from privset.methods import Run, psg
+from privset.progress import Progress
+
+CONFIG = psg.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
+DATA = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(8))
+
+
+class Killed(Exception):
+    pass
+
+
+def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1):
+    """Run PSG, perhaps killed after a step, with a checkpoint after every step; (images, vault, trajectory, log lines)."""
+    vault = make_vault(images=DATA, epsilon=5.0, noise_seed=noise_seed)
+    trajectory = cells.Trajectory(Progress("test", io.StringIO()), vault.ledger)
+    generator = torch.Generator().manual_seed(4)
+    lines = []
+    ticks = iter(range(0, 10**6, 1000))
+    checkpoint = checkpoints.Checkpoint(
+        path,
+        belongs_to=belongs_to,
+        vault=vault,
+        generator=generator,
+        trajectory=trajectory,
+        log=lines.append,
+        clock=lambda: next(ticks),
+    )
+
+    def report(step, loss):
+        if step == kill_after:  # the step's releases happened, and its checkpoint is not written
+            raise Killed
+        trajectory.report(step, loss)
+
+    run = Run(
+        spc=1,
+        generator=generator,
+        start=trajectory.start,
+        report=report,
+        restore=checkpoint.load,
+        checkpoint=checkpoint.save,
+    )
+    images, _ = psg.synthesize(vault, CONFIG, run)
+    return images, vault, trajectory, lines
+
+
+@pytest.mark.parametrize("kill_after", [1, 2, 4, 6])
+def test_resumed_is_uninterrupted_to_the_bit(make_vault, tmp_path, kill_after):
+    whole, vault, trajectory, _ = start(make_vault, tmp_path / "whole.pt")
+    with pytest.raises(Killed):
+        start(make_vault, tmp_path / "c.pt", kill_after=kill_after)
+    # The vault of the second process has other generators: all that counts must come from the checkpoint.
+    seed = 1 if kill_after == 1 else 77  # nothing was saved before the first step ended
+    resumed, vault_again, trajectory_again, lines = start(make_vault, tmp_path / "c.pt", noise_seed=seed)
+    assert torch.equal(whole, resumed)
+    assert vault.ledger.releases == vault_again.ledger.releases
+    assert [row[:3] for row in trajectory.rows] == [row[:3] for row in trajectory_again.rows]
+    assert (lines[0].startswith("resuming")) if kill_after > 1 else not lines
+
+
+def test_killed_again_and_again(make_vault, tmp_path):
+    whole, *_ = start(make_vault, tmp_path / "whole.pt")
+    for step in (2, 3, 5):
+        with pytest.raises(Killed):
+            start(make_vault, tmp_path / "c.pt", kill_after=step)
+    assert torch.equal(start(make_vault, tmp_path / "c.pt")[0], whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "rubbish", "empty"])
+def test_a_damaged_or_foreign_checkpoint_is_refused_in_one_line_and_the_cell_starts_over(make_vault, tmp_path, damage):
+    whole, *_ = start(make_vault, tmp_path / "whole.pt")
+    path = tmp_path / "c.pt"
+    with pytest.raises(Killed):
+        start(make_vault, path, kill_after=4, belongs_to="b" if damage == "foreign" else "a")
+    content = path.read_bytes()
+    if damage != "foreign":
+        path.write_bytes({"truncated": content[: len(content) // 2], "rubbish": b"x" * 5000, "empty": b""}[damage])
+    images, _, _, lines = start(make_vault, path)
+    assert torch.equal(images, whole)
+    (line,) = lines
+    assert "is not used" in line and "starting from the beginning" in line and "\n" not in line
+
+
+def test_only_the_owner_can_read_a_checkpoint(make_vault, tmp_path):
+    with pytest.raises(Killed):
+        start(make_vault, tmp_path / "c.pt", kill_after=3)
+    assert stat.S_IMODE((tmp_path / "c.pt").stat().st_mode) == 0o600
+
+
+def test_checkpoints_are_written_no_more_often_than_the_interval(make_vault, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "INTERVAL", 1e9)
+    start(make_vault, tmp_path / "c.pt")
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_the_fingerprint_changes_with_every_part():
+    base = {"cell": {"epsilon": "1"}, "config": {"width": 8}, "code": "abc"}
+    changed = [{**base, "code": "abd"}, {**base, "config": {"width": 9}}, {**base, "cell": {"epsilon": "10"}}]
+    assert len({checkpoints.fingerprint(content) for content in (base, *changed)}) == 4
