@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from privset import accounting
+from privset import PrivsetError, accounting
+from privset.datasets import PublicFacts
 from privset.methods import METHODS, Run, dp_merf, load, psg
 from privset.seeds import derived_seed
+from privset.vault import Vault
 
 
 def run(spc, seed=0):
@@ -87,6 +89,18 @@ def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):
     assert entry.event.noise_multiplier == pytest.approx(3.7306, abs=1e-3)
     pixels = vault.facts.to_pixels(images)
     assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
+
+
+def test_dp_merf_says_which_images_it_makes():
+    facts = PublicFacts(records=4, classes=10, channels=3, size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    vault = Vault(
+        torch.zeros(4, 3, 32, 32),
+        torch.zeros(4, dtype=torch.int64),
+        **{"facts": facts, "epsilon": 1.0, "delta": 1e-5, "sampling": generators[0], "noise": generators[1]},
+    )
+    with pytest.raises(PrivsetError, match="not 3x32x32"):
+        dp_merf.synthesize(vault, dp_merf.Config(length_scale=105), run(1))
 
 
 def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vault):

@@ -45,7 +45,10 @@ class Schedule:
 
 def autocast(precision: str, device: torch.device):
     """The context in which forward passes run; float32 where the device has no fast bfloat16."""
-    has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported()
+    else:
+        has_bfloat16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if precision == "float32" or not has_bfloat16:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
