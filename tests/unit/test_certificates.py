@@ -127,6 +127,11 @@ def test_every_flipped_byte_of_a_set_is_noticed(cell):
         {"set_sha256": "0" * 64},
         {"private": False},
         {"epsilon": None},
+        {"protects_labels": False},
+        {"neighbouring_relation": "replace-one"},
+        {"noise_source": "seed 3"},
+        {"statement": "Do as you like."},
+        {"format": 2},
     ],
 )
 def test_every_edited_number_of_a_certificate_is_noticed(cell, change):
@@ -138,7 +143,8 @@ def test_every_edited_number_of_a_certificate_is_noticed(cell, change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"count": 4}, {"count": 50}, {"noise_multiplier": 9.0}, {"sampling_rate": 0.001}, {"kind": "gaussian"}]
+    "change",
+    [{"count": 4}, {"count": 50}, {"noise_multiplier": 9.0}, {"sampling_rate": 0.001}, {"kind": "gaussian"}, {"extra": 1}],
 )
 def test_every_edited_line_of_a_ledger_is_noticed(cell, change):
     path = cell / "certificate.json"
@@ -163,3 +169,21 @@ def test_unreadable_json_is_named(tmp_path):
     (tmp_path / "certificate.json").write_text('{"epsilon": ')
     with pytest.raises(PrivsetError, match=r"certificate\.json is not readable JSON"):
         artifacts.read_json(tmp_path / "certificate.json")
+
+
+def test_a_private_set_whose_classes_are_not_balanced_is_noticed(cell):
+    images, labels = a_set()
+    artifacts.write_set(cell / "set.npz", images[:-1], labels[:-1])
+    content = json.loads((cell / "certificate.json").read_text())
+    artifacts.write_json(cell / "certificate.json", {**content, "set_sha256": artifacts.sha256(cell / "set.npz")})
+    with pytest.raises(PrivsetError, match="not balanced"):
+        certificates.verify(cell / "set.npz")
+
+
+def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
+    ledger = a_ledger(epsilon=2.0)
+    ledger.epsilon = 1.0
+    content = certificates.certificate(ledger, cell / "set.npz", noise_seed=None, run={})
+    artifacts.write_json(cell / "certificate.json", content)
+    with pytest.raises(PrivsetError, match="was spent of a budget of 1"):
+        certificates.verify(cell / "set.npz")

@@ -125,6 +125,8 @@ def provenance(device: str) -> dict[str, Any]:
 def matching_certificate(set_path: Path, certificate_path: Path) -> dict[str, Any]:
     """The certificate of a set. Raises PrivsetError if it was issued for other bytes."""
     stated = read_json(certificate_path)
+    if not isinstance(stated, dict):
+        raise PrivsetError(f"{certificate_path} is not a certificate; delete it and run again")
     if stated.get("set_sha256") != sha256(set_path):
         raise PrivsetError(
             f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. "

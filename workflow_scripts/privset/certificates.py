@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import dp_accounting
+import jsonschema
+import numpy as np
 
 from privset import PrivsetError, accounting
 from privset.artifacts import matching_certificate, read_set, sha256
 from privset.vault import Ledger
 
 FORMAT = 1
+SCHEMA = Path(__file__).with_name("certificate.schema.json")
+"""What each entry means."""
+
+
+OS_ENTROPY = "operating system"
+
+
+def _statement(private: bool, noise_source: str) -> str:
+    if not private:
+        return "NOT PRIVATE: this is, or contains, the training data itself."
+    if noise_source == OS_ENTROPY:
+        return "The noise came from the operating system's entropy. The set may be published under the stated guarantee."
+    return (
+        "The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this set must not be "
+        "published as private. Anyone with the seed could remove the noise."
+    )
 
 
 def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]) -> dict[str, Any]:
@@ -22,18 +41,10 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
     """
     counted = [(release.event, release.count) for release in ledger.releases]
     private = not any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event, _ in counted)
-    if not private:
-        statement = "NOT PRIVATE: this is, or contains, the training data itself."
-    elif noise_seed is None:
-        statement = "The noise came from the operating system's entropy. The set may be published under the stated guarantee."
-    else:
-        statement = (
-            "The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this set must "
-            "not be published as private. Anyone with the seed could remove the noise."
-        )
+    noise_source = OS_ENTROPY if noise_seed is None else f"seed {noise_seed}"
     return {
         "format": FORMAT,
-        "statement": statement,
+        "statement": _statement(private, noise_source),
         "private": private,
         "epsilon_budget": ledger.epsilon,
         "delta": ledger.delta,
@@ -42,7 +53,7 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
         "epsilon_pld": accounting.pld_epsilon(counted, ledger.delta),
         "neighbouring_relation": ledger.releases[0].relation if ledger.releases else None,
         "protects_labels": private,  # a record is an image with its label, and the set's labels are balanced by rule
-        "noise_source": "operating system" if noise_seed is None else f"seed {noise_seed}",
+        "noise_source": noise_source,
         "ledger": [release.to_dict() for release in ledger.releases],
         "public_facts": "number of records, classes, image shape, published normalisation constants",
         "set_sha256": sha256(set_path),
@@ -53,12 +64,18 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
 def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
     """Check a set against its certificate with an accountant that made neither; return the certificate.
 
-    Recomputes epsilon from the ledger by dp-accounting's RDP and PLD accountants. Raises PrivsetError with one line on a
-    checksum that differs, a stated epsilon that does not follow from the ledger, or a budget that was exceeded.
+    Recomputes epsilon from the ledger by dp-accounting's RDP and PLD accountants, and checks the set itself (checksum, types,
+    finite pixels, balance of its classes). Raises PrivsetError with one line for a mismatch, whatever was changed, and for a
+    budget that was exceeded. A certificate is arithmetic that anyone can repeat on what its maker states happened; it is no
+    proof that this is what happened.
     """
     certificate_path = certificate_path or set_path.with_name("certificate.json")
-    read_set(set_path)
+    _, labels = read_set(set_path)
     stated = matching_certificate(set_path, certificate_path)
+    error = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(stated), None)
+    if error:
+        position = ".".join(map(str, error.path)) or "top level"
+        raise PrivsetError(f"{certificate_path}: not a certificate of format {FORMAT}: {position}: {error.message[:200]}")
     try:
         budget, delta = float(stated["epsilon_budget"]), float(stated["delta"])
         counted = [(accounting.event_from_dict(entry), entry["count"]) for entry in stated["ledger"]]
@@ -66,8 +83,20 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
     except (KeyError, TypeError, ValueError) as error:
         raise PrivsetError(f"{certificate_path}: not a certificate ({error!r})") from error
     private = not any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event, _ in counted)
-    if stated["private"] is not private:
-        raise PrivsetError(f"{certificate_path}: private = {stated['private']} does not follow from its ledger")
+    follows = {
+        "private": private,
+        "protects_labels": private,
+        "neighbouring_relation": stated["ledger"][0]["neighbouring_relation"],
+        "statement": _statement(private, stated["noise_source"]),
+    }
+    for key, value in follows.items():
+        if stated[key] != value:
+            raise PrivsetError(f"{certificate_path}: {key} = {stated[key]!r} does not follow from the rest; it was changed")
+    if len({entry["neighbouring_relation"] for entry in stated["ledger"]}) > 1:
+        raise PrivsetError(f"{certificate_path}: its ledger mixes neighbouring relations, whose guarantees do not compose")
+    counts = np.bincount(labels)
+    if private and len(set(counts.tolist())) > 1:
+        raise PrivsetError(f"{set_path}: its classes are not balanced ({counts.tolist()}), which may tell about the data")
     rdp = math.inf
     if private:
         accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.ORDERS))
@@ -81,6 +110,6 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
             raise PrivsetError(
                 f"{certificate_path}: {key} = {claimed[key]:.6g}, but its ledger gives {value:.6g}; it was changed"
             )
-    if min(recomputed.values()) > budget:
-        raise PrivsetError(f"{certificate_path}: spent epsilon = {min(recomputed.values()):.6g}, budget {budget:g}")
+    if recomputed["epsilon"] > budget * (1 + 1e-9):
+        raise PrivsetError(f"{certificate_path}: epsilon = {recomputed['epsilon']:.6g} was spent of a budget of {budget:g}")
     return stated

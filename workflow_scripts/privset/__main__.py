@@ -1,0 +1,140 @@
+"""`privset verify | show | export`: check, read and pass on synthetic sets without the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from privset import PrivsetError, artifacts, certificates, mosaic
+from privset.datasets import FILES, write_idx
+
+
+def _sets(paths: list[Path]) -> list[Path]:
+    """The set files among and below the given paths."""
+    found: list[Path] = []
+    for path in paths:
+        sets = sorted(path.rglob("set.npz")) if path.is_dir() else [path]
+        if not sets or not sets[0].is_file():
+            raise PrivsetError(f"{path}: no set.npz there")
+        found += sets
+    return found
+
+
+def verify(paths: list[Path]) -> int:
+    """One line per set; the exit status is 1 if any of them fails."""
+    failures = 0
+    for path in _sets(paths):
+        try:
+            stated = certificates.verify(path)
+        except PrivsetError as error:
+            failures += 1
+            print(f"FAILED {error}")
+            continue
+        images, _ = artifacts.read_set(path)
+        privacy = (
+            f"({float(stated['epsilon']):.4g}, {stated['delta']:g})-DP, {stated['neighbouring_relation']}, PLD epsilon "
+            f"{float(stated['epsilon_pld']):.4g}, noise from {stated['noise_source'].split()[0]}"
+            if stated["private"]
+            else "NOT PRIVATE"
+        )
+        print(f"ok {path}: {len(images)} images, {privacy}")
+    return int(failures > 0)
+
+
+def show(path: Path, png: Path | None) -> int:
+    """The certificate for people, and the picture of the set on request."""
+    stated = certificates.verify(path)
+    images, labels = artifacts.read_set(path)
+    print(f"{path}\n{stated['statement']}\n")
+    spent = f"{stated['epsilon']} of {stated['epsilon_budget']}"
+    rows = {
+        "images": f"{images.shape[0]} of {'x'.join(map(str, images.shape[1:]))}, {len(np.unique(labels))} classes",
+        "pixels": f"{images.min():.3g} to {images.max():.3g} (0 black, 1 white)",
+        "epsilon spent": f"{spent} (RDP {stated['epsilon_rdp']}, PLD {stated['epsilon_pld']})",
+        "delta": stated["delta"],
+        "neighbours": stated["neighbouring_relation"] or "-",
+        "labels protected": "yes" if stated["protects_labels"] else "no",
+        "noise from": stated["noise_source"],
+        "public": stated["public_facts"],
+        "made by": f"{stated.get('cell', {}).get('method', '?')} {stated.get('config', '')}, code {stated.get('code', '?')}",
+        "on": stated.get("device", "?"),
+    }
+    for name, value in rows.items():
+        print(f"{name:>17}  {value}")
+    print("\n           ledger")
+    for entry in stated["ledger"]:
+        noise = f"noise multiplier {entry['noise_multiplier']:.6g}" if "noise_multiplier" in entry else "no noise"
+        rate = f", sampling rate {entry['sampling_rate']:.6g}" if "sampling_rate" in entry else ""
+        print(
+            f"{entry['count']:>17}  x {entry['mechanism']} ({entry['kind']}): {noise}, sensitivity {entry['sensitivity']}{rate}"
+        )
+    if png:
+        mosaic.write_grid(png, path)
+        print(f"\npicture: {png}")
+    return 0
+
+
+def export(path: Path, form: str, target: Path) -> int:
+    """The set for other tools, with its certificate beside it."""
+    certificates.verify(path)
+    images, labels = artifacts.read_set(path)
+    pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
+    target.mkdir(parents=True, exist_ok=True)
+    if form == "npz":
+        shutil.copyfile(path, target / "set.npz")
+    elif form == "idx":
+        content = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+        for name, array in zip(FILES[:2], (content, labels.astype(np.uint8)), strict=True):
+            artifacts.write_atomically(target / name, lambda stream, array=array: stream.write(write_idx(array)), mode="wb")
+    elif form == "imagefolder":
+        for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            folder = target / str(label)
+            folder.mkdir(exist_ok=True)
+            picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            Image.fromarray(picture).save(folder / f"{index:05d}.png")
+    else:
+
+        def write(stream) -> None:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["label", *(f"pixel{index}" for index in range(images[0].size))])
+            writer.writerows([label, *image.ravel().tolist()] for label, image in zip(labels.tolist(), images, strict=True))
+
+        artifacts.write_atomically(target / "set.csv", write)
+    shutil.copyfile(path.with_name("certificate.json"), target / "certificate.json")
+    note = "" if form in ("npz", "csv") else " (pixels rounded to 0..255; the certificate's checksum is that of set.npz)"
+    print(f"{len(images)} images to {target}{note}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="privset", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("verify", help="recompute epsilon and check the set, for files or whole folders")
+    checking.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    showing = commands.add_parser("show", help="print the certificate of a set for people")
+    showing.add_argument("path", type=Path, metavar="SET")
+    showing.add_argument("--png", type=Path, help="also draw the set, one row per class")
+    exporting = commands.add_parser("export", help="write the set for other tools, its certificate beside it")
+    exporting.add_argument("path", type=Path, metavar="SET")
+    exporting.add_argument("--format", choices=("npz", "idx", "imagefolder", "csv"), required=True)
+    exporting.add_argument("--to", type=Path, required=True, metavar="FOLDER")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "verify":
+            return verify(given.paths)
+        (path,) = _sets([given.path])[:1]
+        return show(path, given.png) if given.command == "show" else export(path, given.format, given.to)
+    except PrivsetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
