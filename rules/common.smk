@@ -155,9 +155,9 @@ def finished_tables(preset_name):
 # ------------------------------------------------------------------------------------------------------ inputs and params
 
 
-def data_sources(wildcards):
+def checked_dataset(wildcards):
     _choice("dataset", wildcards.dataset, DATASETS)
-    return config["data"]["sources"]
+    return wildcards.dataset
 
 
 def data_files(wildcards):

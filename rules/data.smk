@@ -16,9 +16,7 @@ rule fetch:
         mem_mb=2000,
         runtime=30,
     params:
-        sources=data_sources,
-        directory=config["data"]["dir"],
-        timeout=config["data"]["timeout"],
+        dataset=checked_dataset,
     message:
         "Fetch and verify {wildcards.dataset}"
     script:

@@ -13,13 +13,14 @@ def main(smk):
             print(line, flush=True)
             print(line, file=log, flush=True)
 
-        directory = smk.params.directory
+        # From the configuration, not from params: the bytes are verified, so another source is no reason to recompute a paper.
+        data = smk.config["data"]
         datasets.fetch(
-            smk.wildcards.dataset,
+            smk.params.dataset,
             Path(smk.output[0]).parent,
-            sources=smk.params.sources,
-            directory=Path(directory).expanduser() if directory else None,
-            timeout=smk.params.timeout,
+            sources=data["sources"],
+            directory=Path(data["dir"]).expanduser() if data["dir"] else None,
+            timeout=data["timeout"],
             log=say,
         )
 
