@@ -50,11 +50,6 @@ def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
             for axis, (title, picture) in zip(line, shown, strict=True):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axis.set(title=title, xticks=[], yticks=[])
-        figure.text(
-            0.5,
-            0.02,
-            f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset).",
-            ha="center",
-            va="top",
-        )
+        note = f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
+        figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
         _save(figure, paths)
