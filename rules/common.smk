@@ -1,7 +1,6 @@
 # The only functions of the workflow: the grids, the paths, and the blocks of the configuration that reach each job.
 # Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
 
-import os
 import shutil
 import sys
 import time
@@ -10,16 +9,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# The library beside this workflow, here and in every job: another checkout's, installed in the environment, would otherwise
-# win there, and the code digests would speak of files that did not run.
-LIBRARY = str(Path(workflow.basedir) / "workflow_scripts")
-sys.path.insert(0, LIBRARY)
-os.environ["PYTHONPATH"] = os.pathsep.join([LIBRARY, *filter(None, [os.environ.get("PYTHONPATH")])])
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from privset import PrivsetError
 from privset.config import epsilon_text, validate
 from privset.datasets import DATASETS, FILES
-from privset.digest import code_digest
+from privset.digest import code_digest, run_this_library
+
+run_this_library()
 
 try:
     validate(config, source=" + ".join(map(str, workflow.configfiles)) or "config.yaml")

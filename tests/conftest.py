@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "resources", "envs", "tests/config")
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples for everybody
+hypothesis.settings.load_profile("fixed")
 
 
 @pytest.fixture

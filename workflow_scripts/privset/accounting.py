@@ -30,6 +30,9 @@ from privset import PrivsetError
 ORDERS: tuple[float, ...] = tuple(RDPAccountant.DEFAULT_ALPHAS)
 """1.1 to 10.9 in steps of 0.1, and 12 to 63: the orders of the PSG reference program."""
 
+WHOLE_ORDERS: tuple[float, ...] = tuple(range(2, 64))
+"""Where independent accountants agree to rounding; between them dp-accounting interpolates, from above."""
+
 Counted = tuple[dp_accounting.DpEvent, int]
 """An event and how many times it happened."""
 
@@ -79,22 +82,22 @@ def _parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=256)
-def _rdp(sampling_rate: float, noise_multiplier: float) -> np.ndarray:
+def _rdp(sampling_rate: float, noise_multiplier: float, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
     if noise_multiplier == 0:
-        return np.full(len(ORDERS), math.inf)
-    return np.asarray(compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(ORDERS)))
+        return np.full(len(orders), math.inf)
+    return np.asarray(compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(orders)))
 
 
-def rdp_epsilon(events: Iterable[Counted], delta: float) -> float:
+def rdp_epsilon(events: Iterable[Counted], delta: float, *, orders: tuple[float, ...] = ORDERS) -> float:
     """Epsilon at `delta` of a composition, by Renyi DP."""
-    total = np.zeros(len(ORDERS))
+    total = np.zeros(len(orders))
     for event, count in events:
-        total = total + count * _rdp(*_parameters(event))
+        total = total + count * _rdp(*_parameters(event), orders)
     if not total.any():
         return 0.0
     if np.isinf(total).all():
         return math.inf
-    return max(0.0, float(get_privacy_spent(orders=list(ORDERS), rdp=total, delta=delta)[0]))
+    return max(0.0, float(get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0]))
 
 
 def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:

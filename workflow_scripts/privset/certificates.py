@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +96,19 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
     counts = np.bincount(labels)
     if private and len(set(counts.tolist())) > 1:
         raise PrivsetError(f"{set_path}: its classes are not balanced ({counts.tolist()}), which may tell about the data")
-    rdp = math.inf
+    recomputed = {
+        "epsilon_rdp": accounting.rdp_epsilon(counted, delta),
+        "epsilon_pld": accounting.pld_epsilon(counted, delta),
+        "epsilon": accounting.spent_epsilon(counted, delta),
+    }
     if private:
-        accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.ORDERS))
+        accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.WHOLE_ORDERS))
         for event, count in counted:
             accountant.compose(event, count)
-        rdp = accountant.get_epsilon(delta)
-    pld = accounting.pld_epsilon(counted, delta)
-    recomputed = {"epsilon_rdp": rdp, "epsilon_pld": pld, "epsilon": accounting.spent_epsilon(counted, delta)}
+        theirs = float(accountant.get_epsilon(delta))
+        ours = accounting.rdp_epsilon(counted, delta, orders=accounting.WHOLE_ORDERS)
+        if abs(ours - theirs) > 1e-3 * theirs:
+            raise PrivsetError(f"{certificate_path}: two RDP accountants disagree on its ledger ({ours:.6g}, {theirs:.6g})")
     for key, value in recomputed.items():
         if not (value == claimed[key] or abs(value - claimed[key]) <= 1e-3 * value):
             raise PrivsetError(

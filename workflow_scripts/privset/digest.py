@@ -9,9 +9,20 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+
+def run_this_library() -> None:
+    """Make every job import the library that lies beside its workflow, the one whose digests it carries.
+
+    Snakemake appends a script's folder to the search path, so another checkout's library, installed in the environment, would
+    win there; PYTHONPATH comes before it.
+    """
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(ROOT)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *others])
 
 
 def _file(module: str) -> Path | None:
