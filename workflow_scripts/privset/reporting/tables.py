@@ -87,7 +87,8 @@ NOTES = {
     "table1": (
         "The reported rows mix protocols: G-PATE and DataLens are the best test accuracy over 600 epochs of another network, "
         "DP-Sinkhorn stops early on synthetic hold-out data; PSG is the last epoch of an augmented ConvNet. Reproduced "
-        "numbers all follow PSG's protocol.",
+        "numbers are the last step of that protocol with the preset's own schedules in config.yaml (steps, batch and learning "
+        "rate differ between small and large sets, and for some networks).",
         "The reported DP-CGAN entry for MNIST, eps = 10, is 52.5 here and 50.2 in Table 2; GS-WGAN's for FashionMNIST is 63.1 "
         "here and 54.7 in Table 2.",
         "PSG's reported numbers for spc = 1 and 10 at eps = 10 are those of the paper's Table 3; for eps = 1 it prints none.",
