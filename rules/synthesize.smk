@@ -8,6 +8,7 @@ rule synthesize:
         images=SET,
         certificate=CERTIFICATE,
         trajectory=f"{CELL}/trajectory.csv",
+        snapshots=f"{CELL}/snapshots.npz",
         grid=f"{CELL}/grid.png",
     log:
         "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",

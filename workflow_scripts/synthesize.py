@@ -32,12 +32,14 @@ def main(smk):
             generator=generator,
             start=trajectory.start,
             report=trajectory.report,
+            snapshot=trajectory.snapshot,
             restore=checkpoint.load,
             checkpoint=checkpoint.save,
         )
         images, labels = method.synthesize(vault, config, run)
         artifacts.write_set(Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
         trajectory.write(Path(smk.output.trajectory))
+        trajectory.write_snapshots(Path(smk.output.snapshots), vault.facts)
         mosaic.write_grid(Path(smk.output.grid), Path(smk.output.images))
         artifacts.write_json(
             Path(smk.output.certificate),

@@ -121,7 +121,7 @@ def test_poisson_batches_include_each_record_at_the_sampling_rate(make_vault, ge
     seen = []
     monkeypatch.setattr(
         "privset.vault.clipped_gradient_sum",
-        lambda network, images, labels, clip: (
+        lambda network, images, labels, **options: (
             seen.append(len(images)) or torch.zeros(sum(p.numel() for p in network.parameters()))
         ),
     )

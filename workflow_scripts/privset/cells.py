@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from privset import artifacts, datasets
+from privset.datasets import PublicFacts
 from privset.progress import Progress
 from privset.seeds import derived_seed
 from privset.vault import Ledger, Vault, noise_generator
@@ -46,16 +48,23 @@ def method_generator(cell: Mapping[str, str], device: str) -> torch.Generator:
     return torch.Generator(device).manual_seed(derived_seed("method", *cell.values()))
 
 
+def log_grid(total: int) -> set[int]:
+    """Four steps a decade, 1, 2, 3, 6, 10, 18, 32, 56, 100, ..., and the last."""
+    return {round(10 ** (k / 4)) for k in range(4 * len(str(total)))} & set(range(total)) | {total}
+
+
 class Trajectory:
-    """At most about 1,000 rows of a run: step, epsilon spent, loss, seconds. Also feeds the progress display."""
+    """What a run leaves of its way: at most about 1,000 rows (step, epsilon spent, loss, seconds), and the set itself at a
+    logarithmic grid of steps. All of it is post-processing of the releases. Also feeds the progress display."""
 
     def __init__(self, progress: Progress, ledger: Ledger):
         self.progress, self.ledger = progress, ledger
         self.rows: list[tuple[int, float, float, float]] = []
-        self.every, self.begin = 1, time.monotonic()
+        self.snapshots: list[tuple[int, float, torch.Tensor, torch.Tensor]] = []
+        self.every, self.grid, self.begin = 1, set(), time.monotonic()
 
     def start(self, total: int) -> None:
-        self.every = max(1, total // 1000)
+        self.every, self.grid = max(1, total // 1000), log_grid(total)
         self.progress.start(total)
 
     def report(self, step: int, loss: torch.Tensor) -> None:
@@ -63,10 +72,31 @@ class Trajectory:
             self.rows.append((step, self.ledger.spent(), float(loss), time.monotonic() - self.begin))
         self.progress.update(step, loss=lambda: float(loss), eps=self.ledger.spent)
 
+    def snapshot(self, step: int, make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+        if step in self.grid:
+            images, labels = make()
+            self.snapshots.append((step, self.ledger.spent(), images.cpu().clone(), labels.cpu().clone()))
+
     def write(self, path: Path) -> None:
+        """The rows as CSV."""
+
         def write(stream) -> None:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("step", "epsilon_spent", "loss", "seconds"))
             writer.writerows((step, f"{eps:.6g}", f"{loss:.6g}", f"{sec:.3f}") for step, eps, loss, sec in self.rows)
 
         artifacts.write_atomically(path, write)
+
+    def write_snapshots(self, path: Path, facts: PublicFacts) -> None:
+        """`step` (S,), `epsilon_spent` (S,), `images` (S, N, C, H, W) float32 in pixel units, `labels` (N,); S = 0 for a
+        method without steps."""
+        arrays = {
+            "step": np.array([step for step, *_ in self.snapshots], dtype=np.int64),
+            "epsilon_spent": np.array([eps for _, eps, *_ in self.snapshots], dtype=np.float64),
+            "images": np.zeros((0, 0, *facts.shape), dtype=np.float32),
+            "labels": np.zeros(0, dtype=np.int64),
+        }
+        if self.snapshots:
+            arrays["images"] = torch.stack([facts.to_pixels(images) for *_, images, _ in self.snapshots]).numpy()
+            arrays["labels"] = self.snapshots[-1][3].numpy()
+        artifacts.write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")

@@ -71,6 +71,7 @@ class Checkpoint:
         self.vault.load_state(content["vault"])
         self.generator.set_state(content["generator"].cpu())
         self.trajectory.rows = [tuple(row) for row in content["rows"]]
+        self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
         self.trajectory.begin -= content["seconds"]
         self.log(f"resuming from {self.path}, epsilon spent {self.vault.ledger.spent():.4g}")
         return content["method"]
@@ -85,6 +86,7 @@ class Checkpoint:
             "vault": self.vault.state(),
             "generator": self.generator.get_state(),
             "rows": self.trajectory.rows,
+            "snapshots": self.trajectory.snapshots,
             "seconds": time.monotonic() - self.trajectory.begin,
         }
         write_atomically(self.path, lambda stream: torch.save(content, stream), mode="wb", secret=True)

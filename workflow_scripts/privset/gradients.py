@@ -9,12 +9,14 @@ Called by the vault alone: what this module returns is not yet private.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from privset import compiled
 
 
 def _columns(layer: nn.Conv2d, images: Tensor) -> Tensor:
@@ -71,19 +73,23 @@ def _recorded(layers: list[nn.Module]) -> Iterator[dict[nn.Module, tuple[Tensor,
             handle.remove()
 
 
-def per_record_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
+def per_record_gradients(
+    network: nn.Module, images: Tensor, labels: Tensor, *, weights: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """Each record's own gradient of its cross-entropy, one (B, numel) tensor per parameter, in `parameters()` order.
 
-    Raises TypeError for a layer with parameters that is not Conv2d, Linear or GroupNorm (batch norm mixes records).
+    `weights`, in that order, are used instead of the network's own if given. Raises TypeError for a layer with parameters
+    that is not Conv2d, Linear or GroupNorm (batch norm mixes records).
     """
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     for layer in layers:
         if type(layer) not in _RULES or getattr(layer, "groups", 1) != 1:
             raise TypeError(f"no per-record gradient for {layer}; the rules are {[rule.__name__ for rule in _RULES]}")
     # Only gradients at outputs are wanted: with detached weights autograd skips the summed weight gradients.
-    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    weights = [weight.detach() for weight in (network.parameters() if weights is None else weights)]
     with _recorded(layers) as record, torch.enable_grad():
-        logits = torch.func.functional_call(network, weights, (images.detach().requires_grad_(),))
+        named = dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
+        logits = torch.func.functional_call(network, named, (images.detach().requires_grad_(),))
         loss = F.cross_entropy(logits, labels, reduction="sum")
         outgrads = torch.autograd.grad(loss, [record[layer][1] for layer in layers])
     by_parameter: dict[int, Tensor] = {}
@@ -95,23 +101,62 @@ def per_record_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> 
     return [by_parameter[id(parameter)] for parameter in network.parameters()]
 
 
-def clipped_gradient_sum(
-    network: nn.Module, images: Tensor, labels: Tensor, *, clip: float, micro_batch: int | None = None
-) -> Tensor:
-    """Sum over records of their gradients, each scaled to L2 norm at most `clip` over all parameters together.
+def released(network: nn.Module, *, weights_only: bool) -> list[nn.Parameter]:
+    """The parameters whose gradients are released: all, or only the matrices and kernels (no biases, no norm layers)."""
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1 or not weights_only]
 
-    Returns one flat vector in `parameters()` order (zeros for an empty batch). The small constant that Opacus also adds to
-    the norm keeps rounding from ever lifting a clipped norm above `clip`.
+
+def _clipped_sum(
+    network: nn.Module,
+    weights: Sequence[Tensor],
+    images: Tensor,
+    labels: Tensor,
+    present: Tensor,
+    *,
+    clip: float,
+    weights_only: bool,
+) -> Tensor:
+    """One micro-batch of `clipped_gradient_sum`; `present` (B,) is 1 for a record and 0 for padding."""
+    gradients = [
+        gradient
+        for gradient, weight in zip(per_record_gradients(network, images, labels, weights=weights), weights, strict=True)
+        if weight.ndim > 1 or not weights_only
+    ]
+    norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients])
+    scale = (clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0) * present
+    return torch.cat([scale @ gradient for gradient in gradients])
+
+
+def clipped_gradient_sum(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    clip: float,
+    present: Tensor | None = None,
+    weights_only: bool = False,
+    compile: bool = False,
+    micro_batch: int | None = None,
+) -> Tensor:
+    """Sum over records of their gradients, each scaled to L2 norm at most `clip` over all released parameters together.
+
+    Returns one flat vector in `parameters()` order (zeros for an empty batch); `weights_only` leaves the one-dimensional
+    parameters out, of the norm too. `present` (B,), if given, is 0 for rows that are padding and do not count. The small
+    constant that Opacus also adds to the norm keeps rounding from ever lifting a clipped norm above `clip`.
     """
-    size = sum(parameter.numel() for parameter in network.parameters())
-    if micro_batch is None:  # on a CPU what fits a core's cache, fewer images for wide networks; a GPU wants all at once
-        micro_batch = max(1, len(images)) if images.device.type != "cpu" else 16 if size > 100_000 else 32
+    size = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
+    if micro_batch is None:  # what fits the cores' caches; a GPU wants all at once
+        cached = 16 * torch.get_num_threads() if size > 100_000 else 32
+        micro_batch = cached if images.device.type == "cpu" else max(1, len(images))
+    if present is None:
+        present = images.new_ones(len(images))
+    if compile and len(images) % micro_batch:  # a compiled function has one shape
+        missing = micro_batch - len(images) % micro_batch
+        images, labels, present = (
+            torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) for part in (images, labels, present)
+        )
     total = torch.zeros(size, device=images.device)
-    for chunk, chunk_labels in zip(images.split(micro_batch), labels.split(micro_batch), strict=True):
-        if len(chunk) == 0:
-            continue
-        gradients = per_record_gradients(network, chunk, chunk_labels)
-        squared = torch.stack([gradient.square().sum(1) for gradient in gradients]).sum(0)
-        scale = (clip / (squared.sqrt() + 1e-6)).clamp(max=1.0)
-        total += torch.cat([scale @ gradient for gradient in gradients])
+    if len(images):
+        for part in zip(*(tensor.split(micro_batch) for tensor in (images, labels, present)), strict=True):
+            total += compiled.run(_clipped_sum, network, *part, compile=compile, clip=clip, weights_only=weights_only)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 import traceback
@@ -66,6 +67,7 @@ def job(smk) -> Iterator[TextIO]:
     path = Path(smk.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as log:
+        logging.basicConfig(stream=log, format="%(message)s", force=True)
         try:
             yield log
         except PrivsetError as error:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from privset import accounting
 from privset.datasets import PublicFacts
-from privset.gradients import clipped_gradient_sum
+from privset.gradients import clipped_gradient_sum, released
 
 Relation = Literal["add-or-remove-one", "replace-one"]
 
@@ -163,27 +163,64 @@ class Vault:
     def _noise(self, shape: tuple[int, ...], std: float) -> Tensor:
         return torch.randn(shape, generator=self.__noise, device=self.device) * std
 
-    def gradient_mean(self, network: nn.Module, *, sampling_rate: float, clip: float, noise_multiplier: float) -> list[Tensor]:
+    def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`.
+
+        On a GPU the batch has a fixed number of rows, the absent ones marked, so that the host need not wait to learn its
+        size. There is room for 12 standard deviations more records than expected; a larger batch, whose probability (below
+        1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, would lose its last records.
+        """
+        records = self.facts.records
+        # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
+        uniform = torch.rand(records, generator=self.__sampling, device=self.device, dtype=torch.float64)
+        mask = uniform < sampling_rate
+        if self.device.type == "cpu":
+            rows = mask.nonzero().squeeze(1)
+            present = self.__images.new_ones(len(rows))
+        else:
+            expected = sampling_rate * records
+            room = min(records, math.ceil((expected + 12 * math.sqrt(expected) + 12) / 32) * 32)
+            rows = torch.nonzero_static(mask, size=room, fill_value=-1).squeeze(1)
+            present = (rows >= 0).to(self.__images.dtype)
+            rows = rows.clamp(min=0)
+        return self.__images[rows], self.__labels[rows], present
+
+    def gradient_mean(
+        self,
+        network: nn.Module,
+        *,
+        sampling_rate: float,
+        clip: float,
+        noise_multiplier: float,
+        weights_only: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        compile: bool = False,
+    ) -> list[Tensor]:
         """DP-SGD's noisy mean gradient of the cross-entropy (Abadi et al. 2016, Algorithm 1) on a fresh Poisson batch.
 
         Each record is in the batch independently with probability `sampling_rate`; its gradient over all parameters is
         clipped to L2 norm `clip`; the sum gets Gaussian noise of standard deviation `noise_multiplier * clip` and is divided
         by the *expected* batch size, which is public. An empty batch releases pure noise. Neighbours: add or remove one.
 
-        Returns one tensor per parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling.
+        `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `transform`, applied to the
+        batch first, must map each image by itself, as augmentations do. `compile` compiles the computation (`compiled.run`).
+
+        Returns one tensor per released parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling.
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         self.ledger.charge(Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=clip))
-        # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
-        uniform = torch.rand(self.facts.records, generator=self.__sampling, device=self.device, dtype=torch.float64)
-        batch = (uniform < sampling_rate).nonzero().squeeze(1)
-        total = clipped_gradient_sum(network, self.__images[batch], self.__labels[batch], clip=clip)
+        images, labels, present = self._poisson_batch(sampling_rate)
+        if transform is not None:
+            images = transform(images)
+        total = clipped_gradient_sum(
+            *(network, images, labels), clip=clip, present=present, weights_only=weights_only, compile=compile
+        )
         total += self._noise(total.shape, noise_multiplier * clip)
         mean = total / (sampling_rate * self.facts.records)
-        sizes = [parameter.numel() for parameter in network.parameters()]
-        return [part.view_as(p) for part, p in zip(mean.split(sizes), network.parameters(), strict=True)]
+        parameters = released(network, weights_only=weights_only)
+        return [part.view_as(p) for part, p in zip(mean.split([p.numel() for p in parameters]), parameters, strict=True)]
 
     def feature_sums(
         self,

@@ -65,6 +65,16 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     def codes(count: int) -> Tensor:
         return torch.randn(count, config.latent, generator=run.generator, device=device)
 
+    few = torch.arange(facts.classes, device=device).repeat_interleave(min(run.spc, 100))
+    fixed = codes(len(few))
+
+    def preview() -> tuple[Tensor, Tensor]:
+        generator.eval()
+        with torch.no_grad():
+            images = facts.normalise(generator(fixed, few))
+        generator.train()
+        return images, few
+
     run.start(config.steps)
     for step in range(1, config.steps + 1):
         labels = torch.randint(facts.classes, (config.batch_size,), generator=run.generator, device=device)
@@ -76,6 +86,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         optimiser.step()
         schedule.step()
         run.report(step, loss.detach())
+        run.snapshot(step, preview)
 
     generator.eval()
     labels = run.balanced_labels(facts.classes)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import accounting, networks
+from privset import PrivsetError, accounting, augment, compiled, networks
 from privset.methods import Run
 from privset.vault import Vault
 
@@ -38,33 +38,74 @@ class Config:
     image_momentum: float = 0.5
     network_learning_rate: float = 0.01
     network: str = "convnet"
-    """The matching network, and its width where it is a ConvNet."""
+    """The matching network: any of `networks.NETWORKS`."""
     width: int = 128
+    """Channels of a ConvNet, hidden units of an MLP (the other networks have none to choose)."""
+    depth: int = 3
+    """Blocks of a ConvNet."""
+    metric: str = "gm"
+    """What makes two gradients similar: "gm" (the paper's, cosines of rows), "mse" or "cos" (`matching_loss`)."""
+    augmentation: str = "none"
+    """"siamese": each release and the set's gradient see one random transformation (`augment.siamese`)."""
+    weights_only: bool = False
+    """Release (and clip) the gradients of kernels and matrices alone: the "gm" loss uses no others."""
+    compile: bool = False
+    """Compile the three inner computations: about a third faster after a minute's start; other bits, the same method."""
+
+    def __post_init__(self):
+        for name, known in (("metric", ("gm", "mse", "cos")), ("augmentation", ("none", "siamese"))):
+            if getattr(self, name) not in known:
+                raise PrivsetError(f"psg: {name} = {getattr(self, name)!r}: choose from {', '.join(known)}")
 
 
-def matching_loss(synthetic: list[Tensor], private: list[Tensor]) -> Tensor:
-    """Sum over output rows of 1 - cosine (the reference program's "gm"; one-dimensional tensors do not enter)."""
-    loss = synthetic[0].new_zeros(())
-    for a, b in zip(synthetic, private, strict=True):
-        if a.ndim > 1:
-            a, b = a.flatten(1), b.flatten(1)
-            loss = loss + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
-    return loss
+def matching_loss(synthetic: list[Tensor], private: list[Tensor], metric: str = "gm") -> Tensor:
+    """How unlike two lists of gradients are.
+
+    "gm": sum over output rows of 1 - cosine; one-dimensional tensors do not enter (reference program, section 1.3 of
+    Zhao, Mopuri and Bilen 2021). "mse": squared distance, and "cos": 1 - cosine, of all tensors in one vector.
+    """
+    if metric == "gm":
+        loss = synthetic[0].new_zeros(())
+        for a, b in zip(synthetic, private, strict=True):
+            if a.ndim > 1:
+                a, b = a.flatten(1), b.flatten(1)
+                loss = loss + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+        return loss
+    a, b = (torch.cat([tensor.flatten() for tensor in gradients]) for gradients in (synthetic, private))
+    return (a - b).square().sum() if metric == "mse" else 1 - a @ b / (a.norm() * b.norm() + 1e-6)
 
 
-def _set_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
-    loss = F.cross_entropy(network(images), labels)
-    return list(torch.autograd.grad(loss, list(network.parameters()), create_graph=True))
+def _set_gradient(
+    network: nn.Module, weights: list[Tensor], images: Tensor, labels: Tensor, *, create_graph: bool = False
+) -> list[Tensor]:
+    """Gradient of the set's mean cross-entropy in the weights."""
+    weights = [weight.detach().requires_grad_() for weight in weights]
+    with torch.enable_grad():
+        named = dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
+        loss = F.cross_entropy(torch.func.functional_call(network, named, (images,)), labels)
+        return list(torch.autograd.grad(loss, weights, create_graph=create_graph))
+
+
+def _matching_step(
+    network: nn.Module, weights: list[Tensor], images: Tensor, labels: Tensor, *private: Tensor, metric: str, weights_only: bool
+) -> tuple[Tensor, Tensor]:
+    """The loss's gradient in the images, and the loss."""
+    images = images.detach().requires_grad_()
+    gradients = _set_gradient(network, weights, images, labels, create_graph=True)
+    with torch.enable_grad():
+        loss = matching_loss([g for g in gradients if g.ndim > 1 or not weights_only], list(private), metric)
+        (gradient,) = torch.autograd.grad(loss, [images])
+    return gradient, loss.detach()
 
 
 def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, run: Run) -> None:
-    optimiser = torch.optim.SGD(network.parameters(), lr=config.network_learning_rate)
+    """`config.inner` epochs of plain SGD on the set."""
+    weights = [weight.detach() for weight in network.parameters()]
     for _ in range(config.inner):
         order = torch.randperm(len(images), generator=run.generator, device=images.device)
         for batch in order.split(config.batch_size):
-            optimiser.zero_grad()
-            F.cross_entropy(network(images[batch]), labels[batch]).backward()
-            optimiser.step()
+            gradients = compiled.run(_set_gradient, network, images[batch], labels[batch], compile=config.compile)
+            torch._foreach_add_(weights, gradients, alpha=-config.network_learning_rate)
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
@@ -77,7 +118,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         sampling_rate=sampling_rate,
         releases=config.iterations * config.outer * config.batches,
     )
-    width = {"width": config.width} if config.network == "convnet" else {}
+    shape = {"convnet": {"width": config.width, "depth": config.depth}, "mlp": {"width": config.width}}
     labels = run.balanced_labels(facts.classes)
     images = torch.randn(len(labels), *facts.shape, generator=run.generator, device=vault.device).requires_grad_()
     optimiser = torch.optim.SGD([images], lr=config.image_learning_rate, momentum=config.image_momentum)
@@ -95,18 +136,32 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             classes=facts.classes,
             size=facts.size,
             generator=run.generator,
-            **width,
+            **shape.get(config.network, {}),
         )
         for step in range(1, config.outer + 1):
             for _ in range(config.batches):
+                same = None if config.augmentation == "none" else augment.siamese(facts, run.generator)
                 private = vault.gradient_mean(
-                    network, sampling_rate=sampling_rate, clip=config.clip, noise_multiplier=noise_multiplier
+                    network,
+                    sampling_rate=sampling_rate,
+                    clip=config.clip,
+                    noise_multiplier=noise_multiplier,
+                    weights_only=config.weights_only,
+                    transform=same,
+                    compile=config.compile,
                 )
-                loss = matching_loss(_set_gradient(network, images, labels), private)
-                (images.grad,) = torch.autograd.grad(loss, [images])
+                seen = images if same is None else same(images)
+                gradient, loss = compiled.run(
+                    *(_matching_step, network, seen.detach(), labels, *private),
+                    compile=config.compile,
+                    metric=config.metric,
+                    weights_only=config.weights_only,
+                )
+                (images.grad,) = torch.autograd.grad(seen, [images], gradient) if same else (gradient,)
                 optimiser.step()
             if step < config.outer:
                 _train(network, images.detach(), labels, config, run)
-        run.report(iteration, loss.detach())
+        run.report(iteration, loss)
+        run.snapshot(iteration, lambda: (images.detach(), labels))
         run.checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state_dict()})
     return images.detach(), labels
