@@ -15,6 +15,7 @@ include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/benchmarks.smk"
 
 
 # A GPU is a thing of one machine: a cap on it (profiles/default) must not throttle a cluster.
@@ -30,6 +31,7 @@ onsuccess:
 
 PRESET = config["preset"]
 TABLES = ["table1", "table2", "table_privacy"]
+BENCHMARKS = ["private_step"]
 
 
 rule all:
@@ -89,4 +91,10 @@ rule table_privacy:
 rule fig_samples:
     input:
         expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+    localrule: True
+
+
+rule benchmarks:
+    input:
+        expand("results/{preset}/benchmarks/{name}.md", preset=PRESET, name=BENCHMARKS),
     localrule: True

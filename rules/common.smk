@@ -214,6 +214,10 @@ def schedule(wildcards):
     }
 
 
+def private_step_sizes(wildcards):
+    return preset_of(wildcards)["benchmarks"]["private_step"]
+
+
 def method_digest(wildcards):
     return code_digest("synthesize", f"privset.methods.{wildcards.method}")
 

@@ -8,7 +8,7 @@ the compiled function is replayed as one CUDA graph.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch

@@ -1,0 +1,22 @@
+# Timings that back the claims of speed. They want a machine that does nothing else: one job at a time, all cores.
+
+
+rule private_step:
+    output:
+        multiext("results/{preset}/benchmarks/private_step", ".csv", ".md", ".png"),
+    log:
+        "results/logs/private_step/{preset}.log",
+    conda:
+        "../envs/torch.yaml"
+    threads: workflow.cores or 1
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        sizes=private_step_sizes,
+        code=code_digest("private_step"),
+    message:
+        "Time the private step beside Opacus and plain PyTorch"
+    script:
+        "../workflow_scripts/private_step.py"

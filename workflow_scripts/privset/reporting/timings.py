@@ -1,0 +1,96 @@
+"""Benchmarks as a CSV (one row per program and size), a Markdown table (seconds and ratios) and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import seaborn
+
+from privset.artifacts import write_atomically
+from privset.benchmarks import OURS
+from privset.reporting.figures import STYLE, _save, plt
+
+MARKERS = ("o", "s", "^", "v", "D", "x", "+", "P")
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.1f} ms"
+
+
+def shown(frame: pd.DataFrame, sizes: list[str]) -> str:
+    """Markdown: programs down, sizes across; each entry is the median, and how many times ours that is."""
+    names = {size: " ".join(f"{key} {value:g}" for key, value in size if pd.notna(value)) for size in _sizes(frame, sizes)}
+    lines = {}
+    for row in frame.itertuples():
+        size = tuple((key, getattr(row, key)) for key in sizes)
+        lines.setdefault(row.program, {})[names[size]] = f"{_seconds(row.seconds)} ({row.ratio:.2f})"
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    return table.rename_axis("program").reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def _sizes(frame: pd.DataFrame, sizes: list[str]) -> list[tuple]:
+    return [tuple(zip(sizes, row, strict=True)) for row in frame[sizes].drop_duplicates().itertuples(index=False)]
+
+
+def _curve(axis: plt.Axes, frame: pd.DataFrame, x: str, title: str, y: str = "seconds") -> None:
+    for marker, (program, rows) in zip(MARKERS, frame.groupby("program", sort=False), strict=False):
+        rows = rows.sort_values(x)
+        style = {"color": "black", "linewidth": 1.6} if program == OURS else {"linewidth": 0.9}
+        axis.plot(rows[x], rows[y], marker=marker, markersize=4, label=program, **style)
+        if y == "seconds":
+            axis.fill_between(rows[x], rows.lower, rows.upper, alpha=0.2, color=style.get("color"))
+    axis.set(xscale="log", yscale="log", title=title, xlabel=x)
+    values = sorted(frame[x].unique())
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.minorticks_off()
+
+
+def private_step(frame: pd.DataFrame, paths: list[Path]) -> None:
+    """The benchmark of rule private_step, to its .csv, .md and .png."""
+    gradient, matching = (frame[frame.step == step] for step in ("private gradient", "matching step"))
+    width = gradient.width.mode()[0]
+    batch = gradient[gradient.width != width].batch.iloc[0]
+    by_batch, by_width = gradient[gradient.width == width], gradient[gradient.batch == batch]
+    first = frame.iloc[0]
+    text = f"""## The private step
+
+Median seconds (and the ratio to ours in the same rounds) of {first.n} interleaved rounds on {first.device}, torch {first.torch},
+opacus {first.opacus}. Ours is compiled, as the `paper` preset uses it. Batches of
+a fixed size, ConvNet on 28x28 images, no noise added.
+
+### Clipped per-record gradients, batch sizes, width {width:g}
+
+{shown(by_batch, ["batch"])}
+
+### Clipped per-record gradients, network widths, batch {batch:g}
+
+{shown(by_width, ["width"])}
+
+Peak memory of one call (MB above what was in use) at the largest batch, {by_batch.batch.max():g}, and width {width:g}:
+{", ".join(f"{row.program} {row.peak_mb:.0f}" for row in by_batch[by_batch.batch == by_batch.batch.max()].itertuples())}.
+
+### Matching step (the gradient of the matching loss in the images), width {width:g}
+
+{shown(matching, ["images"])}
+"""
+    for path in paths:
+        match path.suffix:
+            case ".csv":
+                write_atomically(path, lambda stream: frame.to_csv(stream, index=False, float_format="%.6g"))
+            case ".md":
+                write_atomically(path, lambda stream: stream.write(text))
+            case ".png":
+                with seaborn.axes_style("whitegrid", rc=STYLE), plt.rc_context(STYLE):
+                    figure, axes = plt.subplots(2, 2, figsize=(6.5, 5.6), layout="constrained")
+                    _curve(axes[0, 0], by_batch, "batch", f"private gradient, width {width:g}")
+                    _curve(axes[0, 1], by_width, "width", f"private gradient, batch {batch:g}")
+                    _curve(axes[1, 0], matching, "images", f"matching step, width {width:g}")
+                    _curve(axes[1, 1], by_batch.assign(peak_mb=by_batch.peak_mb.clip(lower=1)), "batch", "peak memory", "peak_mb")
+                    axes[0, 0].set_ylabel("seconds (median, quartiles)")
+                    axes[1, 0].set_ylabel("seconds (median, quartiles)")
+                    axes[1, 1].set_ylabel("MB")
+                    axes[1, 0].legend(fontsize=8)
+                    handles, labels = axes[0, 0].get_legend_handles_labels()
+                    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+                    _save(figure, [path])
