@@ -20,3 +20,24 @@ rule private_step:
         "Time the private step beside Opacus and plain PyTorch"
     script:
         "../workflow_scripts/private_step.py"
+
+
+rule evaluation_speed:
+    output:
+        multiext("results/{preset}/benchmarks/evaluation", ".csv", ".md", ".png"),
+    log:
+        "results/logs/evaluation_speed/{preset}.log",
+    conda:
+        "../envs/torch.yaml"
+    threads: workflow.cores or 1
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        sizes=evaluation_speed_sizes,
+        code=code_digest("evaluation_speed"),
+    message:
+        "Time the evaluation beside a plain loop"
+    script:
+        "../workflow_scripts/evaluation_speed.py"

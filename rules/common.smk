@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from privset import PrivsetError
 from privset.config import epsilon_text, validate
-from privset.datasets import DATASETS, FILES
+from privset.datasets import DATASETS, DESCRIPTION, FILES, dataset
 from privset.digest import code_digest, run_this_library
 
 run_this_library()
@@ -23,11 +23,15 @@ try:
 except PrivsetError as error:
     raise WorkflowError(str(error)) from None
 
+OWN = config.get("datasets", {})  # the user's own, by name
 STARTED = time.time()
 CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
 SET = f"{CELL}/set.npz"
 CERTIFICATE = f"{CELL}/certificate.json"
-METRICS = "results/{preset}/metrics/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.json"
+RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
+METRICS = f"results/{{preset}}/metrics/{RUN}.json"
+PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
+CONFUSION = f"results/{{preset}}/figures/confusion/{RUN}"
 # "auto" looks for the driver's tool, not for torch: importing torch would cost seconds at every start.
 GPU = (
     int(shutil.which("nvidia-smi") is not None)
@@ -44,7 +48,7 @@ wildcard_constraints:
     spc="[^/]+",
     seed="[^/]+",
     network="[^/]+",
-    table="table[12]",
+    table="table[12]|table_storage",
 
 
 def preset_of(wildcards):
@@ -55,7 +59,7 @@ def preset_of(wildcards):
 def _choice(what, value, known):
     if value not in known:
         raise WorkflowError(f"{what} = {value}: choose from {', '.join(known)}")
-    return known[value]
+    return known[value] if isinstance(known, dict) else value
 
 
 def _check_cell(wildcards):
@@ -69,7 +73,7 @@ def _check_cell(wildcards):
         raise WorkflowError(
             f"epsilon = {wildcards.epsilon}: it is spelled {text} in paths"
         )
-    _choice("dataset", wildcards.dataset, DATASETS)
+    checked_dataset(wildcards)
     _choice("method", wildcards.method, preset["methods"])
     if (wildcards.method == "real") != (text == "inf"):
         raise WorkflowError(
@@ -123,10 +127,16 @@ def paths(pattern, chosen):
 
 def table_runs(preset_name, table):
     """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
-    at the largest epsilon, with the sets of more than one image per class and the real data.
+    at the largest epsilon, with the sets of more than one image per class and the real data; the storage table every method
+    at every size of set.
     """
     preset = config["presets"][preset_name]
     largest = epsilon_text(max(map(float, preset["epsilon"])))
+    if table == "table_storage":
+        return [
+            {**cell, "network": preset["networks"][0]}
+            for cell in storage_cells(preset_name)
+        ]
     if table == "table1":
         chosen = [cell for cell in cells(preset_name) if cell["method"] != "real"]
         return [{**cell, "network": preset["networks"][0]} for cell in chosen]
@@ -141,6 +151,19 @@ def table_runs(preset_name, table):
     ]
 
 
+def storage_cells(preset_name):
+    """Every private method at the largest epsilon with each of the preset's storage sizes, and with its own largest."""
+    preset = config["presets"][preset_name]
+    largest = epsilon_text(max(map(float, preset["epsilon"])))
+    found = {}
+    for cell in cells(preset_name):
+        if cell["epsilon"] == largest:
+            for spc in [*preset.get("storage", []), int(cell["spc"])]:
+                other = {**cell, "spc": str(spc)}
+                found[tuple(other.values())] = other
+    return list(found.values())
+
+
 def finished_tables(preset_name):
     """The tables that this run has made, for the terminal."""
     written = sorted(Path(f"results/{preset_name}/tables").glob("*.md"))
@@ -153,16 +176,31 @@ def finished_tables(preset_name):
 
 
 def checked_dataset(wildcards):
-    _choice("dataset", wildcards.dataset, DATASETS)
+    _choice("dataset", wildcards.dataset, [*DATASETS, *OWN])
     return wildcards.dataset
 
 
+def own_dataset(wildcards):
+    """The configuration's block of a user's own dataset; other datasets' blocks do not concern this one."""
+    return {name: block for name, block in OWN.items() if name == wildcards.dataset}
+
+
 def data_files(wildcards):
-    return [f"results/data/{wildcards.dataset}/{name}" for name in FILES]
+    return [
+        f"results/data/{wildcards.dataset}/{name}" for name in [*FILES, DESCRIPTION]
+    ]
 
 
 def table_metrics(wildcards):
     return paths(METRICS, table_runs(wildcards.preset, wildcards.table))
+
+
+def table1_metrics(wildcards):
+    return paths(METRICS, table_runs(wildcards.preset, "table1"))
+
+
+def table1_predictions(wildcards):
+    return paths(PREDICTIONS, table_runs(wildcards.preset, "table1"))
 
 
 def certificates(wildcards):
@@ -215,7 +253,14 @@ def schedule(wildcards):
 
 
 def private_step_sizes(wildcards):
-    return preset_of(wildcards)["benchmarks"]["private_step"]
+    blocks = preset_of(wildcards).get("benchmarks", {})
+    return _choice("benchmark", "private_step", blocks)
+
+
+def evaluation_speed_sizes(wildcards):
+    preset = preset_of(wildcards)
+    block = _choice("benchmark", "evaluation", preset.get("benchmarks", {}))
+    return {"networks": preset["networks"], **block}
 
 
 def method_digest(wildcards):
@@ -224,3 +269,54 @@ def method_digest(wildcards):
 
 def table_datasets(wildcards):
     return list(preset_of(wildcards)["datasets"])
+
+
+# ------------------------------------------------------------------------------------------- needs of a job on a cluster
+# Limits, not predictions: twice what a job is expected to take, and more with every attempt (an interrupted synthesis resumes,
+# so attempts add up). docs/cluster.md has the measured seconds behind them.
+
+SECONDS = {  # one private step and its matching step, by images in the set; one step of network training on the set
+    "cpu": {
+        "private": 1.0,
+        "image": 0.01,
+        "training": 0.4,
+    },  # two cores, width 128; results/published/benchmarks
+    "gpu": {
+        "private": 0.02,
+        "image": 1e-4,
+        "training": 0.005,
+    },  # not measured: a cautious guess
+}[
+    "gpu" if GPU else "cpu"
+]
+
+
+def synthesis_minutes(wildcards, attempt):
+    values = method_config(wildcards)
+    if "outer" not in values:  # a single release, and minutes of post-processing
+        return 60 * attempt
+    classes = dataset(wildcards.dataset, OWN).classes
+    images = classes * int(wildcards.spc)
+    steps = values.get("iterations", 1000) * values["outer"]
+    training = (
+        values["inner"]
+        * -(-images // values.get("batch_size", 256))
+        * SECONDS["training"]
+    )
+    matching = values.get("batches", 10) * (
+        SECONDS["private"] + images * SECONDS["image"]
+    )
+    return attempt * (15 + 2 * round(steps * (matching + training) / 60))
+
+
+def synthesis_memory(wildcards, attempt):
+    return 8000 * attempt
+
+
+def evaluation_minutes(wildcards, attempt):
+    """Per network: a thousand epochs of three networks take minutes on a GPU, and up to hours on a CPU."""
+    return attempt * (20 if GPU else 8 * 60)
+
+
+def evaluation_memory(wildcards, attempt):
+    return 6000 * attempt

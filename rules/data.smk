@@ -3,7 +3,7 @@
 
 rule fetch:
     output:
-        expand("results/data/{{dataset}}/{file}", file=FILES),
+        expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
     log:
         "results/logs/fetch/{dataset}.log",
     benchmark:
@@ -17,6 +17,7 @@ rule fetch:
         runtime=30,
     params:
         dataset=checked_dataset,
+        own=own_dataset,
     message:
         "Fetch and verify {wildcards.dataset}"
     script:

@@ -7,23 +7,28 @@ rule evaluate:
         certificate=CERTIFICATE,
         data=data_files,
     output:
-        METRICS,
+        metrics=METRICS,
+        predictions=PREDICTIONS,
     log:
         "results/logs/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.log",
     benchmark:
         "results/benchmarks/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.tsv"
+    # On a cluster the networks of one set share a job (slurm/config.yaml); elsewhere groups mean nothing.
+    group:
+        "evaluate_{preset}_{dataset}_{method}_{epsilon}_{spc}_{seed}"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=6000,
-        runtime=8 * 60,
+        mem_mb=evaluation_memory,
+        runtime=evaluation_minutes,
     params:
         schedule=schedule,
         code=code_digest("evaluate"),
     message:
         "Evaluate {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc} on {wildcards.network}"
+        " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
     script:
         "../workflow_scripts/evaluate.py"
 

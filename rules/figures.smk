@@ -23,3 +23,29 @@ rule samples:
         "Draw the samples of preset {wildcards.preset}"
     script:
         "../workflow_scripts/samples.py"
+
+
+# On request, by path: which classes are confused after training on one set.
+rule confusion:
+    input:
+        predictions=PREDICTIONS,
+        description=f"results/data/{{dataset}}/{DESCRIPTION}",
+    output:
+        multiext(CONFUSION, ".pdf", ".png"),
+    log:
+        "results/logs/confusion/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.log",
+    benchmark:
+        "results/benchmarks/confusion/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("confusion"),
+    message:
+        "Draw the confusion matrix of {wildcards.network} on {wildcards.dataset} {wildcards.method}"
+    script:
+        "../workflow_scripts/confusion.py"

@@ -21,8 +21,8 @@ rule synthesize:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=8000,
-        runtime=24 * 60,
+        mem_mb=synthesis_memory,
+        runtime=synthesis_minutes,
     params:
         config=method_config,
         noise=noise_source,
@@ -32,5 +32,6 @@ rule synthesize:
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
         "Synthesize {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"
+        " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
     script:
         "../workflow_scripts/synthesize.py"

@@ -49,3 +49,28 @@ rule privacy:
         "Write the privacy table of preset {wildcards.preset}"
     script:
         "../workflow_scripts/privacy.py"
+
+
+rule pairs:
+    input:
+        metrics=table1_metrics,
+        predictions=table1_predictions,
+    output:
+        multiext("results/{preset}/tables/table1_pairs", ".csv", ".md", ".tex"),
+    log:
+        "results/logs/pairs/{preset}.log",
+    benchmark:
+        "results/benchmarks/pairs/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("pairs"),
+    message:
+        "Compare the methods of preset {wildcards.preset} in pairs"
+    script:
+        "../workflow_scripts/pairs.py"

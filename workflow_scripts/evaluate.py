@@ -2,33 +2,35 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from privset import artifacts, datasets, evaluation
+from privset import artifacts, datasets, devices, evaluation
 from privset.config import parse
 from privset.progress import Progress, job
 from privset.seeds import derived_seed
 
 
 def main(smk):
-    with job(smk) as log:
+    with job(smk) as log, devices.device(gpu=smk.resources.get("gpu", 0) > 0) as device:
         cell = dict(smk.wildcards)
-        device = "cuda" if smk.resources.get("gpu") and torch.cuda.is_available() else "cpu"
-        known = datasets.DATASETS[cell["dataset"]]
-        images, labels = artifacts.read_set(Path(smk.input.images), classes=known.classes)
+        data = Path(smk.input.data[0]).parent
+        known = datasets.describe(data)
+        shape = (known.channels, known.size, known.size)
+        images, labels = artifacts.read_set(Path(smk.input.images), classes=known.classes, shape=shape)
         certificate = artifacts.matching_certificate(Path(smk.input.images), Path(smk.input.certificate))
-        test = datasets.load(cell["dataset"], Path(smk.input.data[0]).parent, train=False)
+        test = datasets.load(data, train=False)
         options = dict(smk.params.schedule)
         seeds = options.pop("seeds", 1)
         schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
         tensors = [torch.from_numpy(array).to(device) for array in (images, labels, *test)]
-        facts = datasets.public_facts(cell["dataset"], records=len(images))
+        facts = datasets.public_facts(known, records=len(images))
         tensors[0], tensors[2] = facts.normalise(tensors[0]), facts.normalise(tensors[2])
-        runs = []
+        runs, predictions = [], []
         for seed in range(seeds):
             title = f"{cell['network']} on {cell['dataset']} {cell['method']} eps={cell['epsilon']} spc={cell['spc']}"
             progress = Progress(f"{title} run {seed + 1}/{seeds}", log)
-            run = evaluation.evaluate(
+            run, predicted = evaluation.evaluate(
                 *tensors,
                 network=cell["network"],
                 classes=known.classes,
@@ -39,14 +41,17 @@ def main(smk):
                 report=lambda step, loss, progress=progress: progress.update(step, loss=lambda: float(loss)),
             )
             runs.append({"network_seed": seed, **run})
+            predictions.append(predicted.cpu().numpy().astype(np.uint8))
             print(f"{progress.title}: test accuracy {run['test_accuracy']:.2f} %", file=log, flush=True)
+        artifacts.write_predictions(Path(smk.output.predictions), np.stack(predictions), test[1])
         keys = ("epsilon", "delta", "private", "neighbouring_relation", "noise_source", "set_sha256")
         artifacts.write_json(
-            Path(smk.output[0]),
+            Path(smk.output.metrics),
             {
                 "cell": cell,
                 "images": len(images),
                 "schedule": smk.params.schedule,
+                "protocol": schedule.protocol,
                 "augmentation": known.augmentation,
                 "certificate": {key: certificate[key] for key in keys},
                 "code": smk.params.code,

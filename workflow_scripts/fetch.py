@@ -21,6 +21,7 @@ def main(smk):
             sources=data["sources"],
             directory=Path(data["dir"]).expanduser() if data["dir"] else None,
             timeout=data["timeout"],
+            own=smk.params.own,
             log=say,
         )
 

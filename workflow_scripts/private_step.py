@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from privset import artifacts, benchmarks
+from privset import artifacts, benchmarks, devices
 from privset.progress import Progress, job
 from privset.reporting import timings
 
 
 def main(smk):
-    with job(smk) as log:
-        device = torch.device("cuda" if smk.resources.get("gpu") and torch.cuda.is_available() else "cpu")
+    with job(smk) as log, devices.device(gpu=smk.resources.get("gpu", 0) > 0) as name:
+        device = torch.device(name)
         sizes = smk.params.sizes
         shapes = [{"batch": batch, "width": sizes["width"]} for batch in sizes["batches"]]
         shapes += [{"batch": sizes["batch"], "width": width} for width in sizes["widths"] if width != sizes["width"]]
@@ -31,7 +31,7 @@ def main(smk):
                     **{"repeats": sizes["repeats"], "device": device, "tick": lambda: progress.update(next(done))},
                 )
                 rows += [{"step": step, **shape, **row} for row in measured]
-        where = artifacts.provenance(device.type)
+        where = artifacts.provenance(name)
         frame = pd.DataFrame(rows).assign(
             device=where["device"], torch=where["versions"]["torch"], opacus=where["versions"]["opacus"]
         )

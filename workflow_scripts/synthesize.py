@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import torch
-
-from privset import artifacts, cells, certificates, checkpoints, methods, mosaic
+from privset import artifacts, cells, certificates, checkpoints, devices, methods, mosaic
 from privset.config import parse
 from privset.progress import Progress, job
 
 
 def main(smk):
-    with job(smk) as log:
+    with job(smk) as log, devices.device(gpu=smk.resources.get("gpu", 0) > 0) as device:
         cell = dict(smk.wildcards)
-        device = "cuda" if smk.resources.get("gpu") and torch.cuda.is_available() else "cpu"
         method = methods.load(cell["method"])
         config = parse(method.Config, smk.params.config, f"config.yaml: {cell['preset']}.methods.{cell['method']}.config")
         vault, noise_seed = cells.open_vault(

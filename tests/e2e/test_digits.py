@@ -54,6 +54,11 @@ def test_every_set_is_whole_certified_and_balanced(finished):
         trajectory = pd.read_csv(file.with_name("trajectory.csv"))
         assert trajectory.epsilon_spent.iloc[-1] == pytest.approx(stated["epsilon"], rel=1e-4)
         assert trajectory.epsilon_spent.is_monotonic_increasing
+        with np.load(file.with_name("snapshots.npz")) as snapshots:
+            assert snapshots["step"][-1] == trajectory.step.iloc[-1]
+            assert snapshots["images"].shape == (len(snapshots["step"]), len(snapshots["labels"]), *images.shape[1:])
+            if cell["method"] == "psg":
+                assert np.allclose(snapshots["images"][-1], images)
 
 
 def test_releases_made_are_releases_configured(finished):

@@ -1,9 +1,11 @@
 """The evaluation augmentation has the published distributions and fill values."""
 
+import numpy as np
 import pytest
 import torch
 
-from privset import augment
+from privset import augment, plain, siamese
+from privset.datasets import PublicFacts
 
 FILL = torch.tensor(-0.4)[None, None]
 
@@ -91,3 +93,71 @@ def test_colour_images_keep_their_channels_together(generator):
         out = function(images, generator)
         assert torch.equal(out[:, 0], out[:, 1])
     assert augment.crop_scale_rotate(images, generator).shape == images.shape
+
+
+def test_the_vectorised_augmentation_has_the_plain_ones_statistics(generator):
+    """Mean and spread of every pixel over many draws, against the image-by-image SciPy version, on one lopsided image."""
+    image = torch.zeros(1, 1, 28, 28)
+    image[:, :, 6:20, 8:12] = 1.0
+    image[:, :, 16:20, 8:20] = 2.0
+    many = image.expand(4000, 1, 28, 28).contiguous()
+    ours = augment.crop_scale_rotate(many, generator)
+    theirs = plain.augment(many, np.random.default_rng(0))
+    for moment in (lambda x: x.mean(0), lambda x: x.std(0)):
+        difference = (moment(ours) - moment(theirs)).abs()
+        # Standard error of a difference of means: 0.8 * sqrt(2 / 4000) = 0.018 at most; the splines differ by a few percent.
+        assert difference.max() < 0.12 and difference.mean() < 0.012
+
+
+def test_flips_and_colours_are_drawn_for_each_image(generator):
+    images = torch.zeros(4000, 3, 32, 32)
+    images[:, :, 10:20, 4:8] = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    out = augment.crop_flip_color(images, generator)
+    # The patch stands out from the image's own background whatever its brightness and contrast.
+    patch = (out - out[:, :, 16:17, 16:17]).abs().sum(1) > 1e-3
+    grid = torch.arange(32.0)
+    centre = (patch.sum(1) * grid).sum(1) / patch.sum((1, 2)).clamp(min=1)
+    left = (centre < 16).double().mean().item()
+    assert left == pytest.approx(0.5, abs=0.04)  # five standard errors
+    backgrounds = out[:, :, 31, 16].mean(1)
+    assert backgrounds.std() > 0.1 and len(backgrounds.unique()) > 3000
+
+
+def colour(size=32):
+    return PublicFacts(records=1, classes=10, channels=3, size=size, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_siamese_draws_once_for_all_images_and_mixes_none(generator):
+    """Alone or in a batch, an image becomes the same; two transformations differ; gradients reach the images."""
+    images = torch.randn(4, 3, 32, 32, generator=generator, requires_grad=True)
+    results = []
+    for _ in range(40):
+        transform = siamese.draw(colour(), generator)
+        together = transform(images)
+        assert together.shape == images.shape
+        for index in range(4):
+            assert torch.allclose(transform(images[index : index + 1]), together[index : index + 1], atol=1e-6)
+        (gradient,) = torch.autograd.grad(together[1].sum(), [images])
+        assert gradient[1].any() and not gradient[0].any()
+        results.append(together.detach())
+    changed = [not torch.allclose(result, images, atol=1e-6) for result in results]
+    assert 20 < sum(changed) <= 40  # a flip leaves every second image as it is: 1/12 of the draws
+    assert len({round(result.sum().item(), 3) for result in results}) > 20
+
+
+def test_siamese_covers_its_kinds_and_ranges(generator):
+    """A bright dot tells where pixels went: shifts by at most an eighth of the side, holes of half the side."""
+    facts = PublicFacts(records=1, classes=10, channels=1, size=28, mean=(0.5,), std=(0.5,))
+    ones = torch.ones(1, 1, 28, 28)
+    holes, shifts = 0, []
+    for _ in range(300):
+        transform = siamese.draw(facts, generator)
+        image = transform(ones)[0, 0]
+        values = image.unique()
+        if len(values) == 2 and values.tolist() == [0, 1]:
+            assert 7 * 7 <= (image == 0).sum() <= 14 * 14
+            holes += 1
+        empty = ((image == 0).all(1).sum() + (image == 0).all(0).sum()).item()
+        shifts.append(empty)
+    assert 35 < holes < 90  # a fifth of 300, five standard deviations
+    assert 0 < max(shifts) <= 2 * 28 / 8 + 28 * (1 - 1 / 1.2) * 2

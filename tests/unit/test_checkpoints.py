@@ -1,12 +1,13 @@
 """Interrupted and resumed is the same as uninterrupted: the images, the ledger and the trajectory, to the bit."""
 
 import io
+import resource
 import stat
 
 import pytest
 import torch
 
-from privset import cells, checkpoints
+from privset import PrivsetError, cells, checkpoints
 from privset.methods import Run, psg
 from privset.progress import Progress
 
@@ -45,6 +46,7 @@ def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1):
         generator=generator,
         start=trajectory.start,
         report=report,
+        snapshot=trajectory.snapshot,
         restore=checkpoint.load,
         checkpoint=checkpoint.save,
     )
@@ -63,6 +65,10 @@ def test_resumed_is_uninterrupted_to_the_bit(make_vault, tmp_path, kill_after):
     assert torch.equal(whole, resumed)
     assert vault.ledger.releases == vault_again.ledger.releases
     assert [row[:3] for row in trajectory.rows] == [row[:3] for row in trajectory_again.rows]
+    assert [step for step, *_ in trajectory_again.snapshots] == [1, 2, 3, 6]
+    for before, after in zip(trajectory.snapshots, trajectory_again.snapshots, strict=True):
+        assert before[:2] == after[:2] and torch.equal(before[2], after[2])
+    assert torch.equal(trajectory_again.snapshots[-1][2], resumed)
     assert (lines[0].startswith("resuming")) if kill_after > 1 else not lines
 
 
@@ -105,3 +111,23 @@ def test_the_fingerprint_changes_with_every_part():
     base = {"cell": {"epsilon": "1"}, "config": {"width": 8}, "code": "abc"}
     changed = [{**base, "code": "abd"}, {**base, "config": {"width": 9}}, {**base, "cell": {"epsilon": "10"}}]
     assert len({checkpoints.fingerprint(content) for content in (base, *changed)}) == 4
+
+
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(make_vault, tmp_path):
+    """Files may grow to half a checkpoint, as on a disk that fills up; the one before stays whole and is resumed from."""
+    path = tmp_path / "c.pt"
+    with pytest.raises(Killed):
+        start(make_vault, path, kill_after=3)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(PrivsetError, match="could not be written: File too large; nothing was replaced"):
+            start(make_vault, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+    whole, *_ = start(make_vault, tmp_path / "whole.pt")
+    resumed, *_ = start(make_vault, path, noise_seed=77)
+    assert torch.equal(whole, resumed)

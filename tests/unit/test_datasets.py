@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from privset import PrivsetError, datasets
 from privset.datasets import FILES, read_idx, write_idx
@@ -78,7 +79,7 @@ def fetch(target, **options):
 def test_the_users_own_files_raw_or_gzipped(toy, tmp_path, compress, subfolder):
     put(tmp_path / "own" / subfolder, toy, compress=compress)
     fetch(tmp_path / "target", directory=tmp_path / "own")
-    images, labels = datasets.load("mnist", tmp_path / "target", train=True)
+    images, labels = datasets.load(tmp_path / "target", train=True)
     assert images.shape == (4, 1, 28, 28) and images.dtype == np.float32 and images.max() <= 1
     assert labels.shape == (4,) and labels.dtype == np.int64
     assert np.array_equal((images[:, 0] * 255).round().astype(np.uint8), read_idx(toy[0]))
@@ -160,11 +161,11 @@ def test_the_unpickler_admits_arrays_and_nothing_else():
 
 def test_digits_need_no_network(tmp_path):
     datasets.fetch("digits", tmp_path, sources=["packages"], directory=None, timeout=1, log=lambda line: None)
-    images, labels = datasets.load("digits", tmp_path, train=True)
-    test_images, _ = datasets.load("digits", tmp_path, train=False)
+    images, labels = datasets.load(tmp_path, train=True)
+    test_images, _ = datasets.load(tmp_path, train=False)
     assert images.shape == (1437, 1, 28, 28) and test_images.shape == (360, 1, 28, 28)
     assert set(labels) == set(range(10))
-    facts = datasets.public_facts("digits", records=1437)
+    facts = datasets.public_facts(datasets.describe(tmp_path), records=1437)
     assert images.mean() == pytest.approx(facts.mean[0], abs=1e-2)
     assert images.std() == pytest.approx(facts.std[0], abs=1e-2)
 
@@ -175,3 +176,64 @@ def test_pinned_sums_are_whole(name):
     assert list(known.sha256) == list(FILES)
     assert all(len(bytes.fromhex(value)) == 32 for value in known.sha256.values())
     assert known.classes == 10
+
+
+OWN = {
+    "channels": 3,
+    "size": 8,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.2, 0.2, 0.2],
+    "class_names": ["left", "right"],
+}
+
+
+def write_own(folder, format, images, labels):
+    """The same images in each of the three formats; the path to configure."""
+    folder.mkdir()
+    match format:
+        case "npz":
+            np.savez(folder / "part.npz", images=images, labels=labels)
+            return folder / "part.npz"
+        case "idx":
+            (folder / "part-images-idx3-ubyte").write_bytes(datasets.write_idx(images))
+            (folder / "part-labels-idx1-ubyte.gz").write_bytes(gzip.compress(datasets.write_idx(labels)))
+            return folder / "part"
+        case "imagefolder":
+            for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+                path = folder / OWN["class_names"][label] / f"{index:03d}.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(image).save(path)
+            return folder
+
+
+@pytest.mark.parametrize("format", ["npz", "idx", "imagefolder"])
+def test_a_dataset_of_ones_own_in_each_format(format, tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
+    paths = {part: str(write_own(tmp_path / part, format, images, labels)) for part in ("train", "test")}
+    own = {"mine": {**OWN, **paths, "format": format}}
+    datasets.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
+    loaded, loaded_labels = datasets.load(tmp_path / "out", train=True)
+    assert loaded_labels.tolist() == labels.tolist()
+    assert np.allclose(loaded, images.transpose(0, 3, 1, 2) / 255)
+    known = datasets.describe(tmp_path / "out")
+    assert (known.class_names, known.augmentation, known.mean) == (("left", "right"), "none", (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"size": 9}, "expected uint8"),
+        ({"class_names": ["left"]}, r"labels \[0, 1\] are not all in 0..0"),
+        ({"mean": [0.5]}, "mean needs one number for each of 3 channel"),
+        ({"train": "nowhere.npz"}, "nowhere.npz"),
+    ],
+)
+def test_a_mistake_in_ones_own_dataset_is_named(change, reason, tmp_path):
+    images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
+    paths = {part: str(write_own(tmp_path / part, "npz", images, labels)) for part in ("train", "test")}
+    own = {"mine": {**OWN, **paths, "format": "npz", **change}}
+    with pytest.raises(PrivsetError, match=reason):
+        datasets.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
+    assert not (tmp_path / "out").exists()

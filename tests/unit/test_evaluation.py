@@ -1,9 +1,12 @@
 """The evaluation protocol: its schedule, its determinism, and that it measures what it says."""
 
+import math
+import statistics
+
 import pytest
 import torch
 
-from privset import PrivsetError, evaluation
+from privset import PrivsetError, datasets, evaluation, networks, plain
 from privset.config import parse
 from privset.evaluation import Schedule
 
@@ -74,7 +77,7 @@ def run(seed, **options):
         schedule=Schedule(**{"epochs": 20, "batch_size": 10, **options}),
         augmentation="none",
         generator=torch.Generator().manual_seed(seed),
-    )
+    )[0]
 
 
 def test_an_easy_problem_is_solved_and_the_accuracy_is_in_percent():
@@ -111,3 +114,50 @@ def test_a_diverged_training_is_an_error_not_a_number(generator):
 def test_unknown_options_name_the_known_ones():
     with pytest.raises(PrivsetError, match="unknown key 'epoch'; known keys: epochs"):
         parse(Schedule, {"epoch": 3}, "evaluation")
+
+
+def test_compiled_training_is_the_same_training(generator):
+    images, labels = easy(12, generator)
+    networks_ = []
+    for compile in (False, True):
+        network = networks.build("mlp", channels=1, classes=2, size=28, generator=torch.Generator().manual_seed(1), width=16)
+        schedule = Schedule(steps=6, batch_size=12, compile=compile)
+        evaluation.train(*(network, images, labels, schedule), augmentation="none", generator=torch.Generator().manual_seed(2))
+        networks_.append(network)
+    for a, b in zip(*(network.parameters() for network in networks_), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A small training set (10 per class) and the test half of scikit-learn's digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    datasets.fetch("digits", folder, sources=[], directory=None, timeout=1, log=lambda line: None)
+    facts = datasets.public_facts(datasets.describe(folder), records=100)
+    images, labels, test_images, test_labels = (
+        torch.from_numpy(array) for train in (True, False) for array in datasets.load(folder, train=train)
+    )
+    few = torch.cat([(labels == label).nonzero()[:10, 0] for label in range(10)])
+    return facts.normalise(images[few]), labels[few], facts.normalise(test_images), test_labels
+
+
+@pytest.mark.parametrize(("name", "options", "epochs"), [("mlp", {}, 60), ("convnet", {"width": 16}, 30)])
+def test_a_plain_eager_loop_gives_the_same_accuracy(name, options, epochs, digits):
+    """Two implementations of one protocol, ten networks each: the means agree within two standard errors."""
+    images, labels, test_images, test_labels = digits
+    ours, plains = [], []
+    for seed in range(10):
+        for accuracies in (ours, plains):
+            start = torch.Generator().manual_seed(seed if accuracies is ours else 100 + seed)
+            network = networks.build(name, channels=1, classes=10, size=28, generator=start, **options)
+            if accuracies is ours:
+                schedule = Schedule(epochs=epochs, batch_size=256)
+                evaluation.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start)
+                predicted = evaluation.predict(network, test_images, precision="float32")
+                ours.append(100 * (predicted == test_labels).double().mean().item())
+            else:
+                plain.train(network, images, labels, epochs=epochs, batch_size=256, seed=seed)
+                plains.append(plain.accuracy(network, test_images, test_labels))
+    error = math.sqrt((statistics.variance(ours) + statistics.variance(plains)) / 10)
+    assert statistics.mean(ours) > 60  # both learned something
+    assert abs(statistics.mean(ours) - statistics.mean(plains)) < 2 * error, (ours, plains)

@@ -36,17 +36,70 @@ def test_agree_with_autograd_for_every_network(name, channels, size, generator):
     assert error.max() < 1e-10
 
 
-def test_clipped_sum_agrees_with_opacus(generator):
-    network = networks.build("convnet", channels=1, classes=10, size=28, width=16, generator=generator)
-    images, labels = batch(generator, count=20)
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_clipped_sum_agrees_with_opacus(name, generator):
+    """In double precision, as above; micro-batches here, one batch there."""
+    options = {"width": 16} if name == "convnet" else {}
+    network = networks.build(name, channels=1, classes=10, size=28, generator=generator, **options).double()
+    images, labels = batch(generator, count=6)
+    images = images.double()
     clip = 0.5
     wrapped = opacus.GradSampleModule(network, loss_reduction="sum")
     F.cross_entropy(wrapped(images), labels, reduction="sum").backward()
     rows = torch.cat([parameter.grad_sample.flatten(1) for parameter in wrapped.parameters()], dim=1)
     expected = (rows * (clip / (rows.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)).sum(0)
     wrapped.remove_hooks()
-    ours = clipped_gradient_sum(network, images, labels, clip=clip, micro_batch=7)
+    ours = clipped_gradient_sum(network, images, labels, clip=clip, micro_batch=4)
+    # The sum is collected in single precision.
     assert (ours - expected).norm() / expected.norm() < 1e-5
+
+
+def test_padding_does_not_count(generator):
+    network = networks.build("lenet", channels=1, classes=10, size=28, generator=generator)
+    images, labels = batch(generator, count=6)
+    present = torch.tensor([1.0, 0, 1, 1, 0, 0])
+    alone = clipped_gradient_sum(network, images[present > 0], labels[present > 0], clip=0.1)
+    padded = clipped_gradient_sum(network, images, labels, clip=0.1, present=present)
+    assert (alone - padded).norm() / alone.norm() < 1e-5
+
+
+def test_weights_only_leaves_out_biases_and_norm_layers_and_their_norms(generator):
+    network = networks.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
+    images, labels = batch(generator, count=1)
+    kept = torch.cat([p.flatten() for p in one_record_by_parameter(network, images, labels) if p.ndim > 1])
+    ours = clipped_gradient_sum(network, images, labels, clip=0.1, weights_only=True)
+    assert ours.shape == kept.shape
+    assert torch.allclose(ours, 0.1 * kept / kept.norm(), rtol=1e-3, atol=1e-6)
+
+
+def one_record_by_parameter(network, images, labels):
+    return torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()))
+
+
+def test_compiled_is_the_same_sum_for_any_number_of_records_and_any_weights(generator):
+    """Eleven records in compiled micro-batches of four: the last is padded. A second network uses the same compilation."""
+    for _ in range(2):
+        network = networks.build("convnet", channels=1, classes=10, size=28, width=4, depth=1, generator=generator)
+        images, labels = batch(generator, count=11)
+        plain = clipped_gradient_sum(network, images, labels, clip=0.1)
+        fused = clipped_gradient_sum(network, images, labels, clip=0.1, compile=True, micro_batch=4)
+        assert (plain - fused).norm() / plain.norm() < 1e-5
+
+
+def test_without_a_compiler_one_line_says_so_and_the_result_is_the_same(generator, monkeypatch, caplog):
+    def broken(*arguments, **options):
+        def call(*tensors):
+            raise torch._inductor.exc.InvalidCxxCompiler
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    network = networks.build("mlp", channels=1, classes=10, size=28, width=7, generator=generator)
+    images, labels = batch(generator, count=4)
+    plain, fallen_back = (clipped_gradient_sum(network, images, labels, clip=0.1, compile=compile) for compile in (False, True))
+    clipped_gradient_sum(network, images, labels, clip=0.1, compile=True)
+    assert (plain - fallen_back).norm() / plain.norm() < 1e-5
+    assert len(caplog.messages) == 1 and "runs uncompiled" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 1.0])

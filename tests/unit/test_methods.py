@@ -32,6 +32,21 @@ def test_matching_loss_is_the_papers(generator):
     assert psg.matching_loss(a, [-x for x in a]).item() == pytest.approx(2 * 9, rel=1e-5)
 
 
+def test_the_other_metrics_compare_all_tensors_as_one_vector(generator):
+    shapes = [(4, 2, 3, 3), (4,), (5, 7), (5,)]
+    a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    x, y = (np.concatenate([tensor.numpy().ravel() for tensor in tensors]) for tensors in (a, b))
+    assert psg.matching_loss(a, b, "mse").item() == pytest.approx(((x - y) ** 2).sum(), rel=1e-5)
+    cosine = x @ y / (np.linalg.norm(x) * np.linalg.norm(y))
+    assert psg.matching_loss(a, b, "cos").item() == pytest.approx(1 - cosine, rel=1e-5)
+
+
+@pytest.mark.parametrize("option", ["metric", "augmentation"])
+def test_an_unknown_option_is_named_with_its_choices(option):
+    with pytest.raises(PrivsetError, match=f"psg: {option} = 'best': choose from"):
+        psg.Config(outer=1, inner=1, **{option: "best"})
+
+
 SMALL = {"iterations": 3, "outer": 2, "inner": 1, "batches": 2, "batch_size": 20, "width": 4}
 
 
@@ -45,6 +60,36 @@ def test_psg_makes_exactly_the_releases_it_was_calibrated_for(make_vault):
     assert 4.99 < vault.ledger.spent() <= 5.0
     event = accounting.gaussian_event(noise_multiplier=entry.event.event.noise_multiplier, sampling_rate=20 / 40)
     assert entry.event == event
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augmentation": "siamese"},
+        {"weights_only": True},
+        {"metric": "cos"},
+        {"metric": "mse", "network": "mlp"},
+        {"network": "lenet"},
+        {"depth": 2},
+    ],
+)
+def test_every_option_of_psg_runs_and_changes_the_set_but_not_the_accounting(options, make_vault):
+    vaults = [make_vault(images=DATA) for _ in range(2)]
+    plain, other = (
+        psg.synthesize(vault, psg.Config(**{**SMALL, **chosen}), run(1))[0]
+        for vault, chosen in zip(vaults, ({}, options), strict=True)
+    )
+    assert torch.isfinite(other).all() and not torch.equal(plain, other)
+    assert vaults[0].ledger.releases == vaults[1].ledger.releases
+
+
+def test_compiled_psg_makes_the_same_set_up_to_rounding(make_vault):
+    small = {**SMALL, "depth": 1, "iterations": 1}
+    plain, fused = (
+        psg.synthesize(make_vault(images=DATA), psg.Config(**small, compile=compile), run(2))[0] for compile in (False, True)
+    )
+    # Four updates: rounding differences of 1e-6 in a gradient do not grow to more than this.
+    assert (plain - fused).norm() / plain.norm() < 1e-3
 
 
 def test_psg_repeats_to_the_bit_and_depends_on_its_seed(make_vault):

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from privset import artifacts
 from privset.mosaic import mosaic
-from privset.reporting import tables
+from privset.reporting import figures, pairs, tables
 
 REPORTED = pd.read_csv(Path(__file__).parents[2] / "resources" / "reported.csv", dtype={"epsilon": str, "spc": str})
 
@@ -20,6 +21,7 @@ def runs(method, spc, epsilon, accuracies, dataset="mnist", network="convnet"):
             {
                 **{"method": method, "spc": spc, "dataset": dataset, "epsilon": epsilon, "network": network},
                 **{"set_seed": s, "network_seed": n, "test_accuracy": accuracy},
+                **{"protocol": "psg", "images": 100},
             }
             for s, networks in enumerate(accuracies)
             for n, accuracy in enumerate(networks)
@@ -102,7 +104,13 @@ def test_tidy_keeps_every_single_run(tmp_path):
             "seed": "0",
             "network": "mlp",
         },
-        **{"images": 10, "device": "cpu", "code": "abc", "certificate": {"epsilon": 1.0, "noise_source": "seed 1"}},
+        **{
+            "images": 10,
+            "device": "cpu",
+            "protocol": "psg",
+            "code": "abc",
+            "certificate": {"epsilon": 1.0, "noise_source": "seed 1"},
+        },
         "runs": [{"network_seed": seed, "test_accuracy": 50.0 + seed, "steps": 3} for seed in range(3)],
     }
     artifacts.write_json(tmp_path / "m.json", content)
@@ -119,3 +127,42 @@ def test_mosaics_have_one_row_per_class():
     assert picture.shape == (2 * 5, 3 * 5)
     assert picture[1:5, 1:5].max() == 0 and picture[6:10, 1:5].min() == 1
     assert mosaic(np.zeros((2, 3, 4, 4), np.float32), np.array([0, 1]), columns=1).shape == (10, 5, 3)
+
+
+def test_a_bootstrap_interval_covers_the_difference_as_often_as_it_says():
+    """Binomial data with a known difference of 5 points, paired by shared difficulty: 95 % of intervals cover it."""
+    covered = 0
+    for repeat in range(100):
+        random = np.random.default_rng(repeat)
+        hard = random.random(400)
+        a, b = (np.stack([hard + 0.1 * random.standard_normal(400) < rate for _ in range(2)]) for rate in (0.85, 0.80))
+        mean, low, high = pairs.difference(a, b, np.random.default_rng(0))
+        assert low <= mean <= high
+        covered += low <= 5 <= high
+    assert 86 <= covered <= 100  # binomial(100, 0.95): four standard deviations below the mean
+
+
+def test_a_method_compared_with_itself_differs_by_nothing():
+    right = np.random.default_rng(1).random((1, 500)) < 0.7
+    assert pairs.difference(right, right, np.random.default_rng(0)) == (0, 0, 0)
+
+
+def test_the_storage_table_shows_every_size_and_names_the_protocols():
+    frames = [
+        runs("psg", "1", "10", [[60.0, 62.0]]),
+        runs("psg", "10", "10", [[80.0, 82.0]]).assign(images=100),
+        runs("dp_merf", "10", "10", [[70.0]]).assign(images=100),
+        runs("dp_merf", "6000", "10", [[85.0]]).assign(images=60_000, protocol="psg in 14335 steps"),
+    ]
+    table = tables.storage(pd.concat(frames), datasets=["mnist"])
+    lines = table.shown.set_index("method")
+    assert lines.loc["PSG"].tolist() == ["MNIST", "61.0 ± 1.4", "81.0 ± 1.4", "-"]
+    assert lines.loc["DP-MERF"].tolist() == ["MNIST", "-", "70.0", "85.0"]
+    assert "psg in 14335 steps for 60,000 to 60,000 images" in " ".join(table.notes)
+
+
+def test_the_confusion_matrix_is_drawn_for_any_number_of_classes(tmp_path):
+    labels = np.repeat(np.arange(3), 10)
+    predicted = np.stack([labels, (labels + 1) % 3])
+    figures.confusion(predicted, labels, ("a", "b", "c"), [tmp_path / "c.png"], title="t")
+    assert Image.open(tmp_path / "c.png").size[0] > 500

@@ -134,6 +134,30 @@ def test_poisson_batches_include_each_record_at_the_sampling_rate(make_vault, ge
     assert sizes.var().item() == pytest.approx(47.5, rel=0.35)  # binomial variance, not a fixed size
 
 
+def test_a_batch_of_fixed_size_marks_the_same_records_as_present(make_vault):
+    """What a GPU does, on the CPU: the same draws give the same records, the other rows are marked absent."""
+    data = torch.randn(1000, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    vaults = [make_vault(images=data, labels=torch.arange(1000) % 10) for _ in range(2)]
+    vaults[1]._fixed_rows = True
+    for _ in range(5):
+        (images, labels, _), (padded, padded_labels, present) = (vault._poisson_batch(0.05) for vault in vaults)
+        assert len(padded) == 160  # 50 + 12 * sqrt(50) + 12, rounded up to 32
+        assert present.sum() == len(images)
+        assert torch.equal(padded[present > 0], images) and torch.equal(padded_labels[present > 0], labels)
+    assert torch.equal(vaults[0].state()["sampling"], vaults[1].state()["sampling"])
+
+
+def test_a_transformation_and_weights_only_are_part_of_the_release(make_vault, generator):
+    vault = make_vault(epsilon=math.inf)
+    network = small_network(generator)
+    options = {"sampling_rate": 1.0, "clip": 0.1, "noise_multiplier": 1e-6}
+    released = vault.gradient_mean(network, **options, weights_only=True, transform=lambda images: images.flip(3))
+    assert [part.ndim for part in released] == [p.ndim for p in network.parameters() if p.ndim > 1]
+    images, labels = vault._Vault__images.flip(3), vault._Vault__labels
+    expected = gradients.clipped_gradient_sum(network, images, labels, clip=0.1, weights_only=True)
+    assert torch.allclose(flat(released) * 40, expected, atol=1e-5)
+
+
 def test_all_records_leave_only_under_an_infinite_budget(make_vault):
     with pytest.raises(BudgetExceeded):
         make_vault(epsilon=1e9).everything()

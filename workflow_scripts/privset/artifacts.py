@@ -77,7 +77,9 @@ def write_set(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     write_atomically(path, lambda stream: np.savez(stream, images=images, labels=labels), mode="wb")
 
 
-def read_set(path: Path, *, classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_set(
+    path: Path, *, classes: int | None = None, shape: tuple[int, int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of a set. Raises PrivsetError, with the reason in one line, for anything that is not a whole set."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -85,6 +87,8 @@ def read_set(path: Path, *, classes: int | None = None) -> tuple[np.ndarray, np.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise PrivsetError(f"{path} is not a readable set ({error}); delete it and run again") from error
     check_set(images, labels, classes=classes, where=str(path))
+    if shape is not None and images.shape[1:] != shape:
+        raise PrivsetError(f"{path}: images are {images.shape[1:]}, not {shape}; it was made for another dataset")
     return images, labels
 
 
@@ -100,6 +104,24 @@ def check_set(images: np.ndarray, labels: np.ndarray, *, classes: int | None, wh
         raise PrivsetError(f"{where}: labels are not all of 0..{classes - 1} ({np.unique(labels).tolist()})")
 
 
+# ----------------------------------------------------------------------------------------------------------- predictions
+
+
+def write_predictions(path: Path, predicted: np.ndarray, labels: np.ndarray) -> None:
+    """What each run said about each test image: `predicted` (R, N) and the true `labels` (N,), both uint8."""
+    arrays = {"predicted": predicted.astype(np.uint8), "labels": labels.astype(np.uint8)}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `write_predictions`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["predicted"], archive["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable file of predictions ({error}); delete it and run again") from error
+
+
 # ------------------------------------------------------------------------------------------------------------ provenance
 
 
@@ -108,7 +130,8 @@ def provenance(device: str) -> dict[str, Any]:
     import torch
 
     if device.startswith("cuda"):
-        hardware = torch.cuda.get_device_name(device)
+        precision = {"highest": "float32", "high": "TF32"}.get(torch.get_float32_matmul_precision(), "bfloat16")
+        hardware = f"{torch.cuda.get_device_name(device)}, {precision} products"
     else:
         lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

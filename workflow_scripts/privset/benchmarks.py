@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import compiled, networks
+from privset import compiled, evaluation, networks, plain
 from privset.gradients import clipped_gradient_sum
 from privset.methods import psg
 
@@ -173,3 +174,55 @@ def matching_step(*, images: int, width: int, device: torch.device) -> dict[str,
         torch.autograd.grad(psg.matching_loss(list(torch.autograd.grad(loss, parameters, create_graph=True)), private), [seen])
 
     return {OURS: lambda: step(True), "privset, not compiled": lambda: step(False), "plain autograd": autograd}
+
+
+def evaluation_epoch(*, network: str, images: int, precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """One training step of the evaluation, augmentation included, on a batch of at most 256 of `images` images.
+
+    An epoch is `batches(images)` such steps. The peer is the loop as published programs write it (`plain`).
+    """
+    data = torch.Generator().manual_seed(3)
+    pixels = torch.randn(min(images, 256), 1, 28, 28, generator=data).to(device)
+    labels = torch.randint(10, (len(pixels),), generator=data).to(device)
+    generator = torch.Generator(device).manual_seed(4)
+
+    def build() -> nn.Module:
+        return networks.build(network, channels=1, classes=10, size=28, generator=generator)
+
+    models = {name: build() for name in ("ours", "float32", "compiled", "plain")}
+    random = np.random.default_rng(5)
+    optimiser = torch.optim.SGD(models["plain"].parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def ours(name: str, **options: Any) -> None:
+        schedule = evaluation.Schedule(steps=1, batch_size=256, **options)
+        evaluation.train(models[name], pixels, labels, schedule, augmentation="crop_scale_rotate", generator=generator)
+
+    def loop() -> None:
+        augmented = plain.augment(pixels.cpu(), random).to(device)
+        optimiser.zero_grad()
+        F.cross_entropy(models["plain"](augmented), labels).backward()
+        optimiser.step()
+
+    return {
+        OURS: lambda: ours("ours", precision=precision),
+        "privset, float32": lambda: ours("float32"),
+        "privset, compiled": lambda: ours("compiled", precision=precision, compile=True),
+        "plain loop": loop,
+    }
+
+
+def batches(images: int) -> int:
+    """Steps of an epoch."""
+    return -(-images // 256)
+
+
+def testing(*, network: str, images: int, precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Predictions for `images` test images."""
+    model = networks.build(network, channels=1, classes=10, size=28, generator=torch.Generator(device).manual_seed(4))
+    pixels = torch.randn(images, 1, 28, 28, generator=torch.Generator().manual_seed(3)).to(device)
+    labels = torch.zeros(images, dtype=torch.int64, device=device)
+    return {
+        OURS: lambda: evaluation.predict(model, pixels, precision=precision),
+        "privset, float32": lambda: evaluation.predict(model, pixels, precision="float32"),
+        "plain loop": lambda: plain.accuracy(model, pixels, labels),
+    }

@@ -28,8 +28,8 @@ def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str,
 
     `noise` is "os", or "seeded": then sampling and noise follow from the cell's name, for runs that must be repeatable.
     """
-    pixels, labels = datasets.load(cell["dataset"], data, train=True)
-    facts = datasets.public_facts(cell["dataset"], records=len(pixels))
+    pixels, labels = datasets.load(data, train=True)
+    facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
     seed = {use: None if noise == "os" else derived_seed(use, *cell.values()) for use in ("sampling", "noise")}
     vault = Vault(
         facts.normalise(torch.from_numpy(pixels).to(device)),

@@ -5,6 +5,7 @@ Imported while the workflow is being parsed, so it must not import torch.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ import jsonschema
 import yaml
 
 from privset import PrivsetError
+from privset.datasets import DATASETS
 
 SCHEMA = Path(__file__).parents[2] / "rules" / "schemas" / "config.schema.yaml"
 
@@ -70,9 +72,33 @@ def validate(config: Mapping[str, Any], *, source: str = "config.yaml") -> None:
         separator = " " if _position(error.path) and _reason(error).startswith("=") else ": "
         position = _position(error.path) or "top level"
         raise PrivsetError(f"{source}: {position}{separator}{_reason(error)}")
-    if config["preset"] not in config["presets"]:
-        known = ", ".join(config["presets"])
-        raise PrivsetError(f"{source}: preset = {config['preset']!r}: choose from {known}")
+    known = {
+        "dataset": [*DATASETS, *config.get("datasets", {})],
+        "network": network_names(),
+        "preset": list(config["presets"]),
+    }
+
+    def check(what: str, value: str, where: str) -> None:
+        if value not in known[what]:
+            raise PrivsetError(f"{source}: {where} = {json.dumps(value)}: choose from {', '.join(known[what])}")
+
+    check("preset", config["preset"], "preset")
+    for name, preset in config["presets"].items():
+        for what in ("dataset", "network"):
+            for index, value in enumerate(preset[f"{what}s"]):
+                check(what, value, f"presets.{name}.{what}s[{index}]")
+        for kind in ("small_sets", "large_sets"):
+            for network in set(preset["evaluation"][kind]) - {"default"}:
+                check("network", network, f"presets.{name}.evaluation.{kind}")
+
+
+def network_names() -> list[str]:
+    """The names in `networks.NETWORKS`, read from its source: importing it would import torch."""
+    tree = ast.parse(Path(__file__).with_name("networks.py").read_text())
+    (registry,) = (
+        node.value for node in tree.body if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "NETWORKS"
+    )
+    return [key.value for key in registry.keys]
 
 
 def parse(cls: type[T], block: Mapping[str, Any], where: str) -> T:

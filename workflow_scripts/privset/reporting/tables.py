@@ -33,6 +33,7 @@ def tidy(metrics: list[Path]) -> pd.DataFrame:
                     **content["cell"],
                     **run,
                     "images": content["images"],
+                    "protocol": content["protocol"],
                     "epsilon_spent": content["certificate"]["epsilon"],
                     "noise_source": content["certificate"]["noise_source"],
                     "device": content["device"],
@@ -109,7 +110,7 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
     frame = _reported(table, reported).merge(_reproduced(metrics), on=keys, how="outer")
     frame = frame[frame.dataset.isin(datasets)].copy()
     frame["difference"] = frame.reproduced - frame.reported
-    order = {name: rank for rank, name in enumerate([*METHODS, *DATASETS, *NETWORKS])}
+    order = {name: rank for rank, name in enumerate(dict.fromkeys([*METHODS, *DATASETS, *datasets, *NETWORKS, *frame.network]))}
     rank = pd.DataFrame(
         {
             "method": frame.method.map(order),
@@ -127,9 +128,13 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
         label = getattr(row, second)
         line = shown.setdefault(
             (method_title(row.method, row.spc), NETWORKS.get(label, label)),
-            {f"{DATASETS[name]} {column}": "-" for name in datasets for column in ("reported", "reproduced", "n", "diff")},
+            {
+                f"{DATASETS.get(name, name)} {column}": "-"
+                for name in datasets
+                for column in ("reported", "reproduced", "n", "diff")
+            },
         )
-        name = DATASETS[row.dataset]
+        name = DATASETS.get(row.dataset, row.dataset)
         if pd.notna(row.reported):
             line[f"{name} reported"] = f"{row.reported:.1f}"
         if pd.notna(row.reproduced):
@@ -146,11 +151,46 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
         "the deviation is over sets, or over the networks of a single set. diff: reproduced minus reported.",
         *NOTES[table],
     ]
+    protocols = metrics.groupby("protocol").images.agg(["min", "max"])
+    rules = [f"{name} for sets of {low:,} to {high:,} images" for name, low, high in protocols.itertuples()]
+    notes.append(f"Evaluation protocols of the reproduced rows (config.yaml): {'; '.join(rules)}.")
     if missing:
         notes.append(f"Without a reproduced number in this preset: {', '.join(missing)}.")
     epsilon = max(metrics.epsilon[metrics.epsilon != "inf"], key=float)
     title = TITLES[table].format(epsilon=epsilon)
     return Table(name=table, title=title, frame=frame, shown=pd.DataFrame(lines), notes=tuple(notes))
+
+
+def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
+    """Every method at every size of set, on the first network: small sets and generators on equal terms."""
+    summary = _reproduced(metrics).assign(size=lambda frame: frame.spc.astype(int))
+    summary = summary.sort_values(["size"])
+    shown: dict[tuple[str, str], dict[str, str]] = {}
+    sizes = list(dict.fromkeys(summary["size"]))
+    for dataset in datasets:
+        for method in METHODS:
+            for row in summary[(summary.dataset == dataset) & (summary.method == method)].itertuples():
+                key = (DATASETS.get(dataset, dataset), METHODS[method])
+                line = shown.setdefault(key, {f"spc={size}": "-" for size in sizes})
+                spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
+                line[f"spc={row.size}"] = f"{row.reproduced:.1f}{spread}"
+    lines = [{"dataset": dataset, "method": method, **line} for (dataset, method), line in shown.items()]
+    counts = sorted({f"{row.sets}x{row.networks}" for row in summary.itertuples()})
+    protocols = metrics.groupby("protocol").images.agg(["min", "max"])
+    rules = [f"{name} for {low:,} to {high:,} images" for name, low, high in protocols.itertuples()]
+    epsilon = summary.epsilon.iloc[0]
+    return Table(
+        name="table_storage",
+        title=f"Equal storage. Test accuracy (%) of a ConvNet by images per class that are kept, eps = {epsilon}",
+        frame=summary,
+        shown=pd.DataFrame(lines),
+        notes=(
+            f"Mean ± standard deviation over sets, or over the networks of one set; n (sets x networks): {', '.join(counts)}.",
+            f"Protocols: {'; '.join(rules)}.",
+            "A generator's set of any size comes from one training with the same budget; a method of small sets is run for each "
+            "size. '-': the method does not give such a size in this preset.",
+        ),
+    )
 
 
 def privacy(certificates: list[Path]) -> Table:
@@ -168,7 +208,7 @@ def privacy(certificates: list[Path]) -> Table:
         rows.append(
             {
                 "method": method_title(cell["method"], cell["spc"]),
-                "dataset": DATASETS[cell["dataset"]],
+                "dataset": DATASETS.get(cell["dataset"], cell["dataset"]),
                 "eps": cell["epsilon"],
                 "spc": cell["spc"],
                 "set_seed": cell["seed"],

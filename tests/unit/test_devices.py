@@ -1,0 +1,56 @@
+"""One job per card: on machines without any, the cards are made up; the locks are real."""
+
+import multiprocessing
+import os
+
+import pytest
+import torch
+
+from privset import PrivsetError, devices
+
+
+@pytest.fixture
+def two_cards(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "_cards", lambda: ["card-a", "card-b"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    precision = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(precision)
+
+
+def test_without_a_card_or_a_wish_for_one_it_is_the_cpu(two_cards, monkeypatch):
+    with devices.device(gpu=False) as device:
+        assert device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with devices.device(gpu=True) as device:
+        assert device == "cpu"
+
+
+def test_two_jobs_get_two_cards_and_a_third_waits(two_cards):
+    with devices.device(gpu=True) as first, devices.device(gpu=True) as second:
+        assert (first, second) == ("cuda:0", "cuda:1")
+        with pytest.raises(PrivsetError, match="none of 2 GPUs became free"), devices.device(gpu=True, wait=0.01, patience=0.05):
+            pass
+    with devices.device(gpu=True) as again:
+        assert again == "cuda:0"
+
+
+def _hold_and_die(directory):
+    devices._lock(directory / f"privset-{os.getuid()}-card-a.lock")
+    os._exit(9)
+
+
+def test_a_job_that_was_killed_frees_its_card(two_cards, tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=_hold_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    with devices.device(gpu=True, wait=0.01, patience=0.1) as device:
+        assert device == "cuda:0"
+
+
+def test_under_slurm_the_binding_is_slurms(two_cards, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with devices.device(gpu=True) as first, devices.device(gpu=True) as second:
+        assert first == second == "cuda:0"

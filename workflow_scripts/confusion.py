@@ -1,0 +1,20 @@
+"""Rule confusion: which classes a network confuses after training on one set, and its accuracy by class."""
+
+from pathlib import Path
+
+from privset import artifacts, datasets
+from privset.progress import job
+from privset.reporting import figures
+
+
+def main(smk):
+    with job(smk):
+        predicted, labels = artifacts.read_predictions(Path(smk.input.predictions))
+        names = datasets.describe(Path(smk.input.description).parent).class_names
+        cell = dict(smk.wildcards)
+        title = f"{cell['network']} on {cell['dataset']}, {cell['method']}, eps={cell['epsilon']}, spc={cell['spc']}"
+        figures.confusion(predicted, labels, names, list(map(Path, smk.output)), title=title)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

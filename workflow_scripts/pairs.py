@@ -1,0 +1,16 @@
+"""Rule pairs: methods compared in pairs on the same test images, with bootstrap intervals."""
+
+from pathlib import Path
+
+from privset.progress import job
+from privset.reporting import pairs, tables
+
+
+def main(smk):
+    with job(smk):
+        table = pairs.table(list(map(Path, smk.input.metrics)), list(map(Path, smk.input.predictions)))
+        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821
