@@ -1,13 +1,14 @@
 """The whole pipeline on scikit-learn's digits: every rule runs, nothing reruns without a reason, mistakes lose nothing."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import DIGITS, snakemake
+from conftest import DIGITS, copy_repository, snakemake
 from privset import artifacts, certificates
 from workflow.test_dag import planned
 
@@ -88,7 +89,7 @@ def test_an_mlp_on_the_real_digits_is_good_and_metrics_keep_every_run(finished):
 
 def test_every_job_left_a_log_and_a_benchmark(finished):
     path, _ = finished
-    for rule, count in (("fetch", 1), ("synthesize", 5), ("evaluate", 8), ("compare", 2)):
+    for rule, count in (("fetch", 1), ("synthesize", 5), ("evaluate", 8), ("compare", 3), ("pairs", 1)):
         assert len(list((path / "results/logs" / rule).rglob("*.log"))) == count
         assert len(list((path / "results/benchmarks" / rule).rglob("*.tsv"))) == count
     log = (path / "results/logs/synthesize/tiny/digits/psg/eps10/spc2/seed0.log").read_text()
@@ -127,7 +128,7 @@ def test_a_changed_module_reruns_what_uses_it(finished, edited):
 def test_a_plotting_edit_retrains_nothing(finished, edited):
     path, _ = finished
     edited("workflow_scripts/privset/reporting/tables.py", '"Without a reproduced', '"Not reproduced')
-    assert set(plan(path)) <= {"all", "collect", "compare", "privacy"}
+    assert set(plan(path)) <= {"all", "collect", "compare", "pairs", "privacy"}
 
 
 def test_the_same_cell_again_is_the_same_to_the_bit(finished):
@@ -153,3 +154,35 @@ def test_a_tampered_set_is_not_evaluated(finished):
     assert result.returncode != 0
     assert re.search(r"^error: .*set\.npz", result.stdout, re.MULTILINE), result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_results_brought_from_elsewhere_are_accepted(finished, tmp_path):
+    """docs/cluster.md's recipe: a fresh clone with the finished files, `--touch`, and then nothing is to be done."""
+    path, _ = finished
+    home = copy_repository(tmp_path / "home")
+    shutil.copytree(path / "results", home / "results")
+    assert plan(home)  # it would recompute
+    result = snakemake(home, "all", "--touch", *DIGITS)
+    assert result.returncode == 0, result.stdout
+    assert plan(home) == {}
+
+
+def test_evaluating_again_gives_identical_numbers_and_a_lost_one_comes_back_alone(finished):
+    path, _ = finished
+    file = path / "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
+    before = [run["test_accuracy"] for run in artifacts.read_json(file)["runs"]]
+    predicted = artifacts.read_predictions(file.with_suffix(".npz"))[0]
+    assert snakemake(path, "all", *DIGITS).returncode == 0  # tests before this one may have made sets again
+    file.unlink()
+    assert plan(path)["evaluate"] == 1
+    assert snakemake(path, "all", *DIGITS).returncode == 0
+    assert [run["test_accuracy"] for run in artifacts.read_json(file)["runs"]] == before
+    assert np.array_equal(artifacts.read_predictions(file.with_suffix(".npz"))[0], predicted)
+
+
+def test_a_confusion_matrix_by_its_path(finished):
+    path, _ = finished
+    target = "results/tiny/figures/confusion/digits/real/epsinf/spcall/seed0/mlp.png"
+    result = snakemake(path, target, *DIGITS)
+    assert result.returncode == 0, result.stdout
+    assert Image.open(path / target).size[0] > 500
