@@ -116,18 +116,6 @@ def test_unknown_options_name_the_known_ones():
         parse(Schedule, {"epoch": 3}, "evaluation")
 
 
-def test_compiled_training_is_the_same_training(generator):
-    images, labels = easy(12, generator)
-    networks_ = []
-    for compile in (False, True):
-        network = networks.build("mlp", channels=1, classes=2, size=28, generator=torch.Generator().manual_seed(1), width=16)
-        schedule = Schedule(steps=6, batch_size=12, compile=compile)
-        evaluation.train(*(network, images, labels, schedule), augmentation="none", generator=torch.Generator().manual_seed(2))
-        networks_.append(network)
-    for a, b in zip(*(network.parameters() for network in networks_), strict=True):
-        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """A small training set (10 per class) and the test half of scikit-learn's digits."""

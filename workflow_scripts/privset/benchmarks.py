@@ -189,7 +189,7 @@ def evaluation_epoch(*, network: str, images: int, precision: str, device: torch
     def build() -> nn.Module:
         return networks.build(network, channels=1, classes=10, size=28, generator=generator)
 
-    models = {name: build() for name in ("ours", "float32", "compiled", "plain")}
+    models = {name: build() for name in ("ours", "float32", "plain")}
     random = np.random.default_rng(5)
     optimiser = torch.optim.SGD(models["plain"].parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
@@ -206,7 +206,6 @@ def evaluation_epoch(*, network: str, images: int, precision: str, device: torch
     return {
         OURS: lambda: ours("ours", precision=precision),
         "privset, float32": lambda: ours("float32"),
-        "privset, compiled": lambda: ours("compiled", precision=precision, compile=True),
         "plain loop": loop,
     }
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.sgd import sgd
 
-from privset import PrivsetError, compiled, networks
+from privset import PrivsetError, networks
 from privset.augment import AUGMENTATIONS
 
 
@@ -35,8 +35,6 @@ class Schedule:
     weight_decay: float = 5e-4
     precision: str = "float32"
     """"bfloat16": matrix products in bfloat16 (autocast), where the processor has instructions for them."""
-    compile: bool = False
-    """Compile the training step (`compiled.run`): worth its half minute on a CPU from a few hundred steps on."""
     protocol: str = "psg"
     """What the schedule is called in tables: "psg" for the reference program's, any other name for a deviation."""
 
@@ -56,17 +54,6 @@ def autocast(precision: str, device: torch.device):
     if precision == "float32" or not has_bfloat16:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _gradients(
-    network: nn.Module, weights: list[Tensor], images: Tensor, labels: Tensor, *, precision: str
-) -> tuple[list[Tensor], Tensor]:
-    """The gradient of the mean cross-entropy in the weights, and the loss, as a function that can be compiled."""
-    weights = [weight.detach().requires_grad_() for weight in weights]
-    with torch.enable_grad(), autocast(precision, images.device):
-        named = dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
-        loss = F.cross_entropy(torch.func.functional_call(network, named, (images,)), labels)
-        return list(torch.autograd.grad(loss, weights)), loss.detach()
 
 
 def train(
@@ -91,14 +78,6 @@ def train(
     network.train()
     start(steps)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-
-    def gradients_of(images: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
-        if schedule.compile:
-            return compiled.run(_gradients, network, images, labels, compile=True, precision=schedule.precision)
-        with autocast(schedule.precision, images.device):
-            loss = F.cross_entropy(network(images), labels)
-        return list(torch.autograd.grad(loss, weights)), loss.detach()
-
     # PyTorch's SGD in its functional form: the optimiser class imports the compiler, four seconds in each of many short jobs.
     momenta: list[Tensor | None] = [None] * len(weights)
     learning_rate = schedule.learning_rate
@@ -110,11 +89,14 @@ def train(
             order = torch.randperm(len(images), generator=generator, device=images.device)
             batches = list(order.split(schedule.batch_size))
         batch = batches.pop(0)
-        gradients, loss = gradients_of(augment(images[batch], generator), labels[batch])
+        augmented = augment(images[batch], generator)
+        with autocast(schedule.precision, images.device):
+            loss = F.cross_entropy(network(augmented), labels[batch])
+        gradients = torch.autograd.grad(loss, weights)
         with torch.no_grad():
             sgd(
                 weights,
-                gradients,
+                list(gradients),
                 momenta,
                 foreach=True,
                 lr=learning_rate,
@@ -124,7 +106,7 @@ def train(
                 nesterov=False,
                 maximize=False,
             )
-        report(step, loss)
+        report(step, loss.detach())
     return steps
 
 
