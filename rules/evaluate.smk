@@ -26,6 +26,7 @@ rule evaluate:
     params:
         schedule=schedule,
         code=code_digest("evaluate"),
+        checkpoint=f"results/{{preset}}/checkpoints/{RUN}.pt",
     message:
         "Evaluate {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc} on {wildcards.network}"
         " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"

@@ -49,3 +49,28 @@ rule confusion:
         "Draw the confusion matrix of {wildcards.network} on {wildcards.dataset} {wildcards.method}"
     script:
         "../workflow_scripts/confusion.py"
+
+
+# On request, by path: what the evaluation's augmentation does to a dataset's images.
+rule augmentation:
+    input:
+        data=data_files,
+    output:
+        multiext("results/data/{dataset}/augmentation", ".png", ".pdf"),
+    log:
+        "results/logs/augmentation/{dataset}.log",
+    benchmark:
+        "results/benchmarks/augmentation/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("augmentation"),
+    message:
+        "Draw the augmentation of {wildcards.dataset}"
+    script:
+        "../workflow_scripts/augmentation.py"

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from privset import artifacts, datasets, devices, evaluation
+from privset import artifacts, cells, checkpoints, datasets, devices, evaluation
 from privset.config import parse
 from privset.progress import Progress, job
-from privset.seeds import derived_seed
 
 
 def main(smk):
@@ -26,8 +24,22 @@ def main(smk):
         tensors = [torch.from_numpy(array).to(device) for array in (images, labels, *test)]
         facts = datasets.public_facts(known, records=len(images))
         tensors[0], tensors[2] = facts.normalise(tensors[0]), facts.normalise(tensors[2])
-        runs, predictions = [], []
-        for seed in range(seeds):
+        identity = {"cell": cell, "schedule": smk.params.schedule, "code": smk.params.code, **artifacts.provenance(device)}
+        file = checkpoints.File(
+            Path(smk.params.checkpoint),
+            belongs_to=checkpoints.fingerprint({**identity, "set": certificate["set_sha256"]}),
+            log=lambda line: print(line, file=log, flush=True),
+        )
+        saved = file.load(device) or {"runs": [], "predictions": [], "training": None}
+        runs, predictions, training = saved["runs"], [part.cpu() for part in saved["predictions"]], saved["training"]
+        if runs or training:
+            print(f"resuming from {file.path}, run {len(runs) + 1}/{seeds}", file=log, flush=True)
+
+        def checkpoint(make):
+            if file.due():
+                file.save({"runs": runs, "predictions": predictions, "training": make()})
+
+        for seed in range(len(runs), seeds):
             title = f"{cell['network']} on {cell['dataset']} {cell['method']} eps={cell['epsilon']} spc={cell['spc']}"
             progress = Progress(f"{title} run {seed + 1}/{seeds}", log)
             run, predicted = evaluation.evaluate(
@@ -36,14 +48,18 @@ def main(smk):
                 classes=known.classes,
                 schedule=schedule,
                 augmentation=known.augmentation,
-                generator=torch.Generator(device).manual_seed(derived_seed("network", seed, *cell.values())),
+                generator=cells.network_generator(cell, seed, device),
                 start=progress.start,
                 report=lambda step, loss, progress=progress: progress.update(step, loss=lambda: float(loss)),
+                restore=lambda state=training: state,
+                checkpoint=checkpoint,
             )
+            training = None
             runs.append({"network_seed": seed, **run})
-            predictions.append(predicted.cpu().numpy().astype(np.uint8))
+            predictions.append(predicted.cpu().to(torch.uint8))
+            checkpoint(lambda: None)
             print(f"{progress.title}: test accuracy {run['test_accuracy']:.2f} %", file=log, flush=True)
-        artifacts.write_predictions(Path(smk.output.predictions), np.stack(predictions), test[1])
+        artifacts.write_predictions(Path(smk.output.predictions), torch.stack(predictions).numpy(), test[1])
         keys = ("epsilon", "delta", "private", "neighbouring_relation", "noise_source", "set_sha256")
         artifacts.write_json(
             Path(smk.output.metrics),
@@ -59,6 +75,7 @@ def main(smk):
                 "runs": runs,
             },
         )
+        file.delete()
 
 
 if "snakemake" in globals():

@@ -18,12 +18,12 @@ def main(smk):
         trajectory = cells.Trajectory(Progress(cells.title(cell), log), vault.ledger)
         details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
         generator = cells.method_generator(cell, device)
-        checkpoint = checkpoints.Checkpoint(
+        file = checkpoints.File(
             Path(smk.params.checkpoint),
             belongs_to=checkpoints.fingerprint({**details, "noise": smk.params.noise, "delta": smk.params.delta}),
-            **{"vault": vault, "generator": generator, "trajectory": trajectory},
             log=lambda line: print(line, file=log, flush=True),
         )
+        checkpoint = checkpoints.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
         run = methods.Run(
             spc=None if cell["spc"] == "all" else int(cell["spc"]),
             generator=generator,
@@ -42,7 +42,7 @@ def main(smk):
             Path(smk.output.certificate),
             certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=noise_seed, run=details),
         )
-        checkpoint.delete()
+        file.delete()
 
 
 if "snakemake" in globals():

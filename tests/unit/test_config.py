@@ -38,7 +38,8 @@ def test_every_method_block_fits_its_dataclass(preset):
             for spc in method.get("spc", [None]):
                 overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(dataset, {}))
                 parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
-    assert set(block["methods"]) == set(METHODS)
+    if preset != "calibration":
+        assert set(block["methods"]) == set(METHODS)
     for size in ("small_sets", "large_sets"):
         default = block["evaluation"][size]["default"]
         parse(Schedule, {key: value for key, value in default.items() if key != "seeds"}, size)
@@ -66,7 +67,7 @@ P = ("presets", "quick")
         (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
         (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
-        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper'),
+        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, calibration'),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
         (
             (*P, "datasets"),

@@ -1,5 +1,6 @@
 """The evaluation protocol: its schedule, its determinism, and that it measures what it says."""
 
+import io
 import math
 import statistics
 
@@ -114,6 +115,38 @@ def test_a_diverged_training_is_an_error_not_a_number(generator):
 def test_unknown_options_name_the_known_ones():
     with pytest.raises(PrivsetError, match="unknown key 'epoch'; known keys: epochs"):
         parse(Schedule, {"epoch": 3}, "evaluation")
+
+
+@pytest.mark.parametrize("stop", [1, 11, 12, 13, 23])
+def test_training_resumed_is_uninterrupted_to_the_bit(stop, generator):
+    """Before, at and after the drop of the learning rate (step 12 of 24), in the middle of an epoch of three batches."""
+    images, labels = easy(20, generator)
+    schedule = Schedule(steps=24, batch_size=8)
+
+    def train(restore=lambda: None, checkpoint=lambda make: None):
+        start = torch.Generator().manual_seed(1)
+        network = networks.build("mlp", channels=1, classes=2, size=28, generator=start, width=8)
+        hooks = {"restore": restore, "checkpoint": checkpoint}
+        evaluation.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start, **hooks)
+        return network
+
+    class Stopped(Exception):
+        pass
+
+    kept = io.BytesIO()
+
+    def interrupt(make):
+        state = make()
+        if state["step"] == stop:
+            torch.save(state, kept)
+            raise Stopped
+
+    whole = train()
+    with pytest.raises(Stopped):
+        train(checkpoint=interrupt)
+    kept.seek(0)
+    resumed = train(restore=lambda: torch.load(kept, weights_only=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_impossible_cells_are_named_in_one_line(repository, path, line):
     [
         ("delta=-1", "delta = -1: must be > 0"),
         ("presets={quick: {methods: {psg: {config: {iteration: 3}}}}}", "unknown key 'iteration'"),
-        ("preset=papr", 'preset = "papr": choose from quick, paper'),
+        ("preset=papr", 'preset = "papr": choose from quick, paper, calibration'),
         ("colour=red", "unknown key 'colour'"),
     ],
 )

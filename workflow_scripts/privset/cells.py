@@ -30,7 +30,7 @@ def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str,
     """
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
-    seed = {use: None if noise == "os" else derived_seed(use, *cell.values()) for use in ("sampling", "noise")}
+    seed = {use: None if noise == "os" else derived_seed(use, *_name(cell)) for use in ("sampling", "noise")}
     vault = Vault(
         facts.normalise(torch.from_numpy(pixels).to(device)),
         torch.from_numpy(labels).to(device),
@@ -45,7 +45,17 @@ def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str,
 
 def method_generator(cell: Mapping[str, str], device: str) -> torch.Generator:
     """The method's own, public randomness."""
-    return torch.Generator(device).manual_seed(derived_seed("method", *cell.values()))
+    return torch.Generator(device).manual_seed(derived_seed("method", *_name(cell)))
+
+
+def network_generator(cell: Mapping[str, str], seed: int, device: str) -> torch.Generator:
+    """The randomness of one evaluation run: initial weights, order and augmentation."""
+    return torch.Generator(device).manual_seed(derived_seed("network", seed, cell["network"], *_name(cell)))
+
+
+def _name(cell: Mapping[str, str]) -> list[str]:
+    """What seeds follow from. Not the preset: presets that agree on a cell's method make the same set."""
+    return [cell[part] for part in ("dataset", "method", "epsilon", "spc", "seed")]
 
 
 def log_grid(total: int) -> set[int]:

@@ -35,60 +35,33 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class Checkpoint:
-    """The checkpoint of one synthesis."""
+class File:
+    """A checkpoint file that knows what it belongs to, and is written at most every INTERVAL seconds."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        belongs_to: str,
-        vault: Vault,
-        generator: torch.Generator,
-        trajectory: Trajectory,
-        log: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, path: Path, *, belongs_to: str, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
         self.path, self.belongs_to, self.log, self.clock = path, belongs_to, log, clock
-        self.vault, self.generator, self.trajectory = vault, generator, trajectory
         self.last = clock()
 
-    def load(self) -> dict[str, Any] | None:
-        """The method's state at the checkpoint, everything else being restored; None to start from the beginning.
-
-        A truncated checkpoint, or one of another configuration, code or machine, is refused with a line in the log.
-        """
+    def load(self, device: torch.device | str) -> dict[str, Any] | None:
+        """What was saved, or None. A truncated file, or one of another configuration, code or machine, is refused with a line
+        in the log."""
         if not self.path.exists():
             return None
         try:
-            content = torch.load(self.path, map_location=self.vault.device, weights_only=True)
+            content = torch.load(self.path, map_location=device, weights_only=True)
             if content["belongs_to"] != self.belongs_to:
                 raise ValueError("it belongs to another configuration, code version or device")
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             self.log(f"checkpoint {self.path} is not used ({reason}); starting from the beginning")
             return None
-        self.vault.load_state(content["vault"])
-        self.generator.set_state(content["generator"].cpu())
-        self.trajectory.rows = [tuple(row) for row in content["rows"]]
-        self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
-        self.trajectory.begin -= content["seconds"]
-        self.log(f"resuming from {self.path}, epsilon spent {self.vault.ledger.spent():.4g}")
-        return content["method"]
+        return content
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint if the last one is old enough; `state` is the method's, tensors and numbers."""
-        if self.clock() - self.last < INTERVAL:
-            return
-        content = {
-            "belongs_to": self.belongs_to,
-            "method": state,
-            "vault": self.vault.state(),
-            "generator": self.generator.get_state(),
-            "rows": self.trajectory.rows,
-            "snapshots": self.trajectory.snapshots,
-            "seconds": time.monotonic() - self.trajectory.begin,
-        }
+    def due(self) -> bool:
+        return self.clock() - self.last >= INTERVAL
+
+    def save(self, content: dict[str, Any]) -> None:
+        content = {**content, "belongs_to": self.belongs_to}
         write_atomically(self.path, lambda stream: torch.save(content, stream), mode="wb", secret=True)
         self.last = self.clock()
 
@@ -97,3 +70,36 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.removedirs(self.path.parent)  # the empty folders above it
+
+
+class Checkpoint:
+    """The checkpoint of one synthesis."""
+
+    def __init__(self, file: File, *, vault: Vault, generator: torch.Generator, trajectory: Trajectory):
+        self.file, self.vault, self.generator, self.trajectory = file, vault, generator, trajectory
+
+    def load(self) -> dict[str, Any] | None:
+        """The method's state at the checkpoint, everything else being restored; None to start from the beginning."""
+        content = self.file.load(self.vault.device)
+        if content is None:
+            return None
+        self.vault.load_state(content["vault"])
+        self.generator.set_state(content["generator"].cpu())
+        self.trajectory.rows = [tuple(row) for row in content["rows"]]
+        self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
+        self.trajectory.begin -= content["seconds"]
+        self.file.log(f"resuming from {self.file.path}, epsilon spent {self.vault.ledger.spent():.4g}")
+        return content["method"]
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint if the last one is old enough; `state` is the method's, tensors and numbers."""
+        if self.file.due():
+            content = {
+                "method": state,
+                "vault": self.vault.state(),
+                "generator": self.generator.get_state(),
+                "rows": self.trajectory.rows,
+                "snapshots": self.trajectory.snapshots,
+                "seconds": time.monotonic() - self.trajectory.begin,
+            }
+            self.file.save(content)

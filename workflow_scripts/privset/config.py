@@ -32,6 +32,15 @@ def _position(path: Any) -> str:
     return text
 
 
+def _order(config: Any, path: Any) -> list[int]:
+    """Sorts errors as a reader of the file meets them: an anchor before the places that repeat it."""
+    places = []
+    for key in path:
+        places.append(list(config).index(key) if isinstance(config, Mapping) else key)
+        config = config[key]
+    return places
+
+
 def _reason(error: jsonschema.ValidationError) -> str:
     value = json.dumps(error.instance, default=str)
     value = value if len(value) <= 60 else value[:57] + "..."
@@ -66,7 +75,7 @@ def validate(config: Mapping[str, Any], *, source: str = "config.yaml") -> None:
     """
     schema = yaml.safe_load(SCHEMA.read_text())
     plain = json.loads(json.dumps(config, default=str))  # YAML's integer keys are strings, as in JSON
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(plain), key=lambda error: list(map(str, error.path)))
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(plain), key=lambda error: _order(plain, error.path))
     if errors:
         error = errors[0]
         separator = " " if _position(error.path) and _reason(error).startswith("=") else ": "

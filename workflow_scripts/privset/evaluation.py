@@ -9,9 +9,11 @@ steps instead; the schedule is the same in steps.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +68,13 @@ def train(
     generator: torch.Generator,
     start: Callable[[int], None] = lambda total: None,
     report: Callable[[int, Tensor], None] = lambda step, loss: None,
+    restore: Callable[[], dict[str, Any] | None] = lambda: None,
+    checkpoint: Callable[[Callable[[], dict[str, Any]]], None] = lambda make: None,
 ) -> int:
-    """Train `network` in place on normalised images; return the number of SGD steps."""
+    """Train `network` in place on normalised images; return the number of SGD steps.
+
+    `checkpoint` is offered a function that makes the state after each step; `restore` gives such a state back, or None.
+    """
     augment = AUGMENTATIONS[augmentation]
     per_epoch = -(-len(images) // schedule.batch_size)
     if schedule.steps is not None:
@@ -82,7 +89,21 @@ def train(
     momenta: list[Tensor | None] = [None] * len(weights)
     learning_rate = schedule.learning_rate
     batches: list[Tensor] = []
-    for step in range(1, steps + 1):
+    done = 0
+    if state := restore():
+        done, batches, generator_state = state["step"], state["batches"], state["generator"]
+        generator.set_state(generator_state.cpu())
+        with torch.no_grad():
+            for weight, saved in zip(weights, state["weights"], strict=True):
+                weight.copy_(saved)
+        momenta = state["momenta"]
+        learning_rate = schedule.learning_rate / (10 if done > drop_at else 1)
+
+    def state_after(step: int) -> dict[str, Any]:
+        tensors = {"weights": [weight.detach() for weight in weights], "momenta": momenta, "batches": batches}
+        return {"step": step, **tensors, "generator": generator.get_state()}
+
+    for step in range(done + 1, steps + 1):
         if step == drop_at + 1:
             learning_rate, momenta = schedule.learning_rate / 10, [None] * len(weights)
         if not batches:
@@ -107,6 +128,7 @@ def train(
                 maximize=False,
             )
         report(step, loss.detach())
+        checkpoint(functools.partial(state_after, step))
     return steps
 
 
@@ -130,17 +152,16 @@ def evaluate(
     schedule: Schedule,
     augmentation: str,
     generator: torch.Generator,
-    start: Callable[[int], None] = lambda total: None,
-    report: Callable[[int, Tensor], None] = lambda step, loss: None,
+    **hooks: Callable,
 ) -> tuple[dict[str, float], Tensor]:
     """One run: a fresh network trained on the set; its test accuracy in percent with what it cost, and its predictions.
 
     All images are (N, C, H, W) in normalised units, labels (N,) int64, on one device. Initial weights, order and
-    augmentation come from `generator`.
+    augmentation come from `generator`. `hooks` are those of `train`.
     """
     begin = time.monotonic()
     model = networks.build(network, channels=images.shape[1], classes=classes, size=images.shape[-1], generator=generator)
-    steps = train(*(model, images, labels, schedule), augmentation=augmentation, generator=generator, start=start, report=report)
+    steps = train(*(model, images, labels, schedule), augmentation=augmentation, generator=generator, **hooks)
     trained = time.monotonic()
     predicted = predict(model, test_images, precision=schedule.precision)
     accuracy = 100 * (predicted == test_labels).double().mean().item()

@@ -1,0 +1,58 @@
+"""docs/extend.md as written: a network and a dataset of one's own, through the whole workflow."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from conftest import ROOT, copy_repository, snakemake
+from privset import artifacts, datasets
+
+SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/extend.md").read_text(), re.DOTALL)
+
+
+def test_a_network_and_a_dataset_of_ones_own(tmp_path):
+    path = copy_repository(tmp_path / "clone")
+    registry = path / "workflow_scripts/privset/networks.py"
+    function, entry = dict(SNIPPETS)["python"].split("\n\n\n")
+    text = registry.read_text()
+    opening = entry.splitlines()[0]
+    assert text.count(opening) == 1
+    text = text.replace(opening, f"{function}\n\n\n{entry.replace('    ...', '').rstrip()}")
+    registry.write_text(text)
+
+    datasets.fetch("digits", tmp_path, sources=[], directory=None, timeout=1, log=lambda line: None)
+    own = yaml.safe_load(dict(SNIPPETS)["yaml"])
+    for part in ("train", "test"):
+        images, labels = datasets.load(tmp_path, train=part == "train")
+        own["datasets"]["mine"][part] = str(tmp_path / f"{part}.npz")
+        np.savez(tmp_path / f"{part}.npz", images=np.round(images[:, 0] * 255).astype(np.uint8), labels=labels)
+    config = yaml.safe_load((path / "tests/config/digits.yaml").read_text()) | own
+    tiny = config["presets"]["tiny"]
+    tiny |= {"datasets": ["mine"], "networks": ["linear"], "epsilon": [10]}
+    tiny["methods"] = {"real": {}, "psg": tiny["methods"]["psg"]}
+    tiny["evaluation"] = {
+        "small_up_to_spc": 10,
+        "small_sets": {"default": {"steps": 2}},
+        "large_sets": {"default": {"steps": 20}, "linear": {"steps": 300, "batch_size": 64, "learning_rate": 0.05}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    result = snakemake(path, "table2", "--cores", "2", "--configfile", str(tmp_path / "own.yaml"))
+    assert result.returncode == 0, result.stdout
+    metrics = pd.read_csv(path / "results/tiny/metrics/table2.csv")
+    assert set(metrics.network) == {"linear"} and set(metrics.dataset) == {"mine"}
+    assert metrics[metrics.method == "real"].test_accuracy.item() > 60  # logistic regression, augmented digits
+    shown = (path / "results/tiny/tables/table2.md").read_text()
+    assert "linear" in shown and "mine reproduced" in shown
+    certificate = artifacts.read_json(path / "results/tiny/sets/mine/psg/eps10/spc2/seed0/certificate.json")
+    assert certificate["cell"]["dataset"] == "mine"
+
+
+def test_a_name_that_is_nowhere_is_named_with_the_known_ones(repository, tmp_path):
+    config = yaml.safe_load((repository / "tests/config/digits.yaml").read_text())
+    config["presets"]["tiny"]["networks"] = ["transformer"]
+    (tmp_path / "typo.yaml").write_text(yaml.safe_dump(config))
+    result = snakemake(repository, "-n", "--cores", "1", "--configfile", str(tmp_path / "typo.yaml"))
+    assert result.returncode == 1
+    assert 'presets.tiny.networks[0] = "transformer": choose from convnet, lenet' in result.stdout
