@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from privset import artifacts, cells, checkpoints, datasets, devices, evaluation
+from privset import artifacts, checkpoints, datasets, devices, evaluation
 from privset.config import parse
 from privset.progress import Progress, job
+from privset.seeds import cell_seed
 
 
 def main(smk):
@@ -48,7 +49,7 @@ def main(smk):
                 classes=known.classes,
                 schedule=schedule,
                 augmentation=known.augmentation,
-                generator=cells.network_generator(cell, seed, device),
+                generator=torch.Generator(device).manual_seed(cell_seed("network", cell, cell["network"], seed)),
                 start=progress.start,
                 report=lambda step, loss, progress=progress: progress.update(step, loss=lambda: float(loss)),
                 restore=lambda state=training: state,

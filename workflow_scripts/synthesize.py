@@ -23,7 +23,7 @@ def main(smk):
             belongs_to=checkpoints.fingerprint({**details, "noise": smk.params.noise, "delta": smk.params.delta}),
             log=lambda line: print(line, file=log, flush=True),
         )
-        checkpoint = checkpoints.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
+        checkpoint = cells.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
         run = methods.Run(
             spc=None if cell["spc"] == "all" else int(cell["spc"]),
             generator=generator,

@@ -27,7 +27,7 @@ def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1):
     lines = []
     ticks = iter(range(0, 10**6, 1000))
     file = checkpoints.File(path, belongs_to=belongs_to, log=lines.append, clock=lambda: next(ticks))
-    checkpoint = checkpoints.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
+    checkpoint = cells.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
 
     def report(step, loss):
         if step == kill_after:  # the step's releases happened, and its checkpoint is not written

@@ -9,7 +9,7 @@ from PIL import Image
 
 from privset import artifacts, certificates
 from privset.__main__ import main
-from privset.datasets import read_idx
+from privset.idx import read_idx
 from unit.test_certificates import a_ledger, a_set
 
 

@@ -18,7 +18,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from privset import PrivsetError, datasets
-from privset.datasets import FILES, read_idx, write_idx
+from privset.datasets import FILES
+from privset.idx import read_idx, write_idx
 
 SHAPES = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
 
@@ -195,8 +196,8 @@ def write_own(folder, format, images, labels):
             np.savez(folder / "part.npz", images=images, labels=labels)
             return folder / "part.npz"
         case "idx":
-            (folder / "part-images-idx3-ubyte").write_bytes(datasets.write_idx(images))
-            (folder / "part-labels-idx1-ubyte.gz").write_bytes(gzip.compress(datasets.write_idx(labels)))
+            (folder / "part-images-idx3-ubyte").write_bytes(write_idx(images))
+            (folder / "part-labels-idx1-ubyte.gz").write_bytes(gzip.compress(write_idx(labels)))
             return folder / "part"
         case "imagefolder":
             for index, (image, label) in enumerate(zip(images, labels, strict=True)):

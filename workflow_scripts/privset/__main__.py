@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from privset import PrivsetError, artifacts, certificates, mosaic
-from privset.datasets import FILES, write_idx
+from privset.datasets import FILES
+from privset.idx import write_idx
 
 
 def _sets(paths: list[Path]) -> list[Path]:

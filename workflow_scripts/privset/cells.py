@@ -7,14 +7,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from privset import artifacts, datasets
+from privset import artifacts, checkpoints, datasets
 from privset.datasets import PublicFacts
 from privset.progress import Progress
-from privset.seeds import derived_seed
+from privset.seeds import cell_seed
 from privset.vault import Ledger, Vault, noise_generator
 
 
@@ -30,7 +31,7 @@ def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str,
     """
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
-    seed = {use: None if noise == "os" else derived_seed(use, *_name(cell)) for use in ("sampling", "noise")}
+    seed = {use: None if noise == "os" else cell_seed(use, cell) for use in ("sampling", "noise")}
     vault = Vault(
         facts.normalise(torch.from_numpy(pixels).to(device)),
         torch.from_numpy(labels).to(device),
@@ -45,17 +46,7 @@ def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str,
 
 def method_generator(cell: Mapping[str, str], device: str) -> torch.Generator:
     """The method's own, public randomness."""
-    return torch.Generator(device).manual_seed(derived_seed("method", *_name(cell)))
-
-
-def network_generator(cell: Mapping[str, str], seed: int, device: str) -> torch.Generator:
-    """The randomness of one evaluation run: initial weights, order and augmentation."""
-    return torch.Generator(device).manual_seed(derived_seed("network", seed, cell["network"], *_name(cell)))
-
-
-def _name(cell: Mapping[str, str]) -> list[str]:
-    """What seeds follow from. Not the preset: presets that agree on a cell's method make the same set."""
-    return [cell[part] for part in ("dataset", "method", "epsilon", "spc", "seed")]
+    return torch.Generator(device).manual_seed(cell_seed("method", cell))
 
 
 def log_grid(total: int) -> set[int]:
@@ -110,3 +101,45 @@ class Trajectory:
             arrays["images"] = torch.stack([facts.to_pixels(images) for *_, images, _ in self.snapshots]).numpy()
             arrays["labels"] = self.snapshots[-1][3].numpy()
         artifacts.write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")
+
+
+class Checkpoint:
+    """The checkpoint of one synthesis.
+
+    It holds the method's state, the vault's ledger and the states of all three generators, so a resumed run repeats the lost
+    steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
+    the result is, on a CPU, the uninterrupted run's to the bit. Nothing leaves a job before it is finished, so what a crash
+    destroyed was never published either.
+
+    Whoever has the state of the noise generator can subtract the noise. A checkpoint is therefore as secret as the data: it is
+    readable by its owner alone, lies outside every declared output, and is deleted when the set is in place.
+    """
+
+    def __init__(self, file: checkpoints.File, *, vault: Vault, generator: torch.Generator, trajectory: Trajectory):
+        self.file, self.vault, self.generator, self.trajectory = file, vault, generator, trajectory
+
+    def load(self) -> dict[str, Any] | None:
+        """The method's state at the checkpoint, everything else being restored; None to start from the beginning."""
+        content = self.file.load(self.vault.device)
+        if content is None:
+            return None
+        self.vault.load_state(content["vault"])
+        self.generator.set_state(content["generator"].cpu())
+        self.trajectory.rows = [tuple(row) for row in content["rows"]]
+        self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
+        self.trajectory.begin -= content["seconds"]
+        self.file.log(f"resuming from {self.file.path}, epsilon spent {self.vault.ledger.spent():.4g}")
+        return content["method"]
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint if the last one is old enough; `state` is the method's, tensors and numbers."""
+        if self.file.due():
+            content = {
+                "method": state,
+                "vault": self.vault.state(),
+                "generator": self.generator.get_state(),
+                "rows": self.trajectory.rows,
+                "snapshots": self.trajectory.snapshots,
+                "seconds": time.monotonic() - self.trajectory.begin,
+            }
+            self.file.save(content)

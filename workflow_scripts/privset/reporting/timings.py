@@ -23,7 +23,7 @@ def _seconds(value: float) -> str:
 def shown(frame: pd.DataFrame, sizes: list[str]) -> str:
     """Markdown: programs down, sizes across; each entry is the median, and how many times ours that is."""
     names = {
-        size: " ".join(f"{key} {value:,}" if isinstance(value, (int, float)) else str(value) for key, value in size)
+        size: " ".join(f"{key} {value:,.10g}" if isinstance(value, (int, float)) else str(value) for key, value in size)
         for size in _sizes(frame, sizes)
     }
     lines = {}
@@ -56,13 +56,13 @@ def private_step(frame: pd.DataFrame, paths: list[Path]) -> None:
     gradient, matching = (frame[frame.step == step] for step in ("private gradient", "matching step"))
     width = gradient.width.mode()[0]
     batch = gradient[gradient.width != width].batch.iloc[0]
-    by_batch, by_width = gradient[gradient.width == width], gradient[gradient.batch == batch]
+    by_batch, by_width = gradient[gradient.width == width], gradient[gradient.batch == batch].sort_values("width", kind="stable")
     first = frame.iloc[0]
     text = f"""## The private step
 
 Median seconds (and the ratio to ours in the same rounds) of {first.n} interleaved rounds on {first.device}, torch {first.torch},
-opacus {first.opacus}. Ours is compiled, as the `paper` preset uses it. Batches of
-a fixed size, ConvNet on 28x28 images, no noise added.
+opacus {first.opacus}. Ours is compiled, as the `paper` preset uses it. Batches of a fixed
+size, ConvNet on 28x28 images, no noise added.
 
 ### Clipped per-record gradients, batch sizes, width {width:g}
 
@@ -109,8 +109,8 @@ def evaluation_speed(frame: pd.DataFrame, paths: list[Path]) -> None:
 
 Median seconds (and the ratio to ours in the same rounds) of {first.n} interleaved rounds on {first.device}, torch {first.torch}.
 An epoch is its number of steps times one measured step of at most 256 images, augmentation included. Ours has
-{first.precision} products;
-the plain loop is eager float32 with SciPy's augmentation, image by image, as published programs have it.
+{first.precision} products; the plain loop is eager float32 with SciPy's augmentation, image by image, as published programs
+have it.
 
 {chr(10).join(section + chr(10) for section in sections)}
 ### Test pass of {tests.images.iloc[0]:,} images
@@ -119,13 +119,12 @@ the plain loop is eager float32 with SciPy's augmentation, image by image, as pu
 """
 
     def picture() -> plt.Figure:
-        figure, axes = plt.subplots(2, 3, figsize=(6.5, 4.8), layout="constrained", sharex=True)
+        figure, axes = plt.subplots(2, 3, figsize=(6.5, 5.0), layout="constrained")
         for axis, (name, rows) in zip(axes.flat, epochs.groupby("network", sort=False), strict=False):
             _curve(axis, rows, "images", NETWORKS.get(name, name))
-            axis.set_xlabel("")
+            axis.set_xlabel("images in the set")
             axis.tick_params(axis="x", rotation=45)
         figure.supylabel("seconds per epoch (median, quartiles)", fontsize=8)
-        figure.supxlabel("images in the set", fontsize=8)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         return figure
 
