@@ -10,6 +10,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/needs.smk"
 include: "rules/data.smk"
 include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"

@@ -15,7 +15,7 @@ from privset.datasets import PublicFacts
 from privset.vault import Vault, noise_generator
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "resources", "envs", "tests/config")
+PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "slurm", "resources", "envs", "tests/config")
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples for everybody

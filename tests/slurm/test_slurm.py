@@ -38,7 +38,6 @@ def cluster(tmp_path_factory):
 def prepared(path, *, seconds):
     """A copy of the repository with 40 iterations of PSG, each followed by a pause, and a checkpoint after each."""
     copy_repository(path)
-    shutil.copytree(CLUSTER.parents[2] / "slurm", path / "slurm", dirs_exist_ok=True)
     for name, old, new in (
         ("tests/config/digits.yaml", "iterations: 4,", "iterations: 40,"),
         ("workflow_scripts/privset/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from conftest import snakemake
+from conftest import ROOT, snakemake
 
 QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
 PAPER = {"fetch": 2, "synthesize": 18, "evaluate": 58, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
@@ -114,3 +114,39 @@ def test_a_wrong_configuration_stops_everything_with_one_line(repository, overri
 def test_lint_is_clean(repository):
     result = snakemake(repository, "--lint")
     assert result.returncode == 0, result.stdout
+
+
+def test_the_slurm_profile_plans_the_papers_grid_with_its_needs(repository):
+    """From the repository's root, by the name `slurm`, whatever a login node has: one GPU for each set and each evaluation."""
+    result = snakemake(repository, "-n", "--profile", "slurm", "all_tables")
+    assert result.returncode == 0, result.stdout
+    assert {key: value for key, value in planned(result.stdout).items() if key != "all_tables"} == PAPER
+    jobs = [line for line in result.stdout.splitlines() if re.search(r": (Synthesize|Evaluate) ", line)]
+    assert len(jobs) == PAPER["synthesize"] + PAPER["evaluate"]
+    needs = [re.search(r"\((\d) GPU, (\d+) MB, at most (\d+) min\)$", line).groups() for line in jobs]
+    assert all((gpu, memory) in (("1", "8000"), ("1", "6000")) for gpu, memory, _ in needs)
+    # 200,000 private steps may take longer than 10,000.
+    minutes = {
+        spc: {int(n[2]) for line, n in zip(jobs, needs, strict=True) if f"psg, eps=10, spc={spc} " in line} for spc in (1, 20)
+    }
+    assert min(minutes[20]) > max(minutes[1]) > 15
+
+
+def test_a_profile_of_the_site_lies_on_top(repository, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/config.yaml").write_text("jobs: 3\ndefault-resources: {slurm_partition: fast}\n")
+    result = snakemake(repository, "-n", "--profile", "slurm", "--profile", str(tmp_path / "site"), "table_privacy")
+    assert result.returncode == 0, result.stdout
+    assert "Using profiles slurm and" in result.stdout
+
+
+def test_containers_name_what_exists(repository):
+    """They were never built here; at least the files that they copy are there, and the base images have a version."""
+    docker = (ROOT / "containers/Dockerfile").read_text()
+    assert re.search(r"^FROM python:3\.\d+-slim$", docker, re.MULTILINE)
+    definition = (ROOT / "containers/privset.def").read_text()
+    copied = re.findall(r"^    (\S+) /opt/privset/(\S+)$", definition, re.MULTILINE)
+    assert {name for name, _ in copied} >= {"pyproject.toml", "README.md", "workflow_scripts"}
+    assert all((ROOT / name).exists() and name == target for name, target in copied)
+    for section in ("%files", "%post", "%environment", "%runscript"):
+        assert definition.count(f"\n{section}\n") == 1
