@@ -31,36 +31,17 @@ def main(smk):
             belongs_to=checkpoints.fingerprint({**identity, "set": certificate["set_sha256"]}),
             log=lambda line: print(line, file=log, flush=True),
         )
-        saved = file.load(device) or {"runs": [], "predictions": [], "training": None}
-        runs, predictions, training = saved["runs"], [part.cpu() for part in saved["predictions"]], saved["training"]
-        if runs or training:
-            print(f"resuming from {file.path}, run {len(runs) + 1}/{seeds}", file=log, flush=True)
-
-        def checkpoint(make):
-            if file.due():
-                file.save({"runs": runs, "predictions": predictions, "training": make()})
-
-        for seed in range(len(runs), seeds):
-            title = f"{cell['network']} on {cell['dataset']} {cell['method']} eps={cell['epsilon']} spc={cell['spc']}"
-            progress = Progress(f"{title} run {seed + 1}/{seeds}", log)
-            run, predicted = evaluation.evaluate(
-                *tensors,
-                network=cell["network"],
-                classes=known.classes,
-                schedule=schedule,
-                augmentation=known.augmentation,
-                generator=torch.Generator(device).manual_seed(cell_seed("network", cell, cell["network"], seed)),
-                start=progress.start,
-                report=lambda step, loss, progress=progress: progress.update(step, loss=lambda: float(loss)),
-                restore=lambda state=training: state,
-                checkpoint=checkpoint,
-            )
-            training = None
-            runs.append({"network_seed": seed, **run})
-            predictions.append(predicted.cpu().to(torch.uint8))
-            checkpoint(lambda: None)
-            print(f"{progress.title}: test accuracy {run['test_accuracy']:.2f} %", file=log, flush=True)
-        artifacts.write_predictions(Path(smk.output.predictions), torch.stack(predictions).numpy(), test[1])
+        title = f"{cell['network']} on {cell['dataset']} {cell['method']} eps={cell['epsilon']} spc={cell['spc']}"
+        runs, predictions = evaluation.repeat(
+            *tensors,
+            seeds=seeds,
+            generator=lambda seed: torch.Generator(device).manual_seed(cell_seed("network", cell, cell["network"], seed)),
+            progress=lambda seed: Progress(f"{title} run {seed + 1}/{seeds}", log),
+            checkpoint=file,
+            **{"network": cell["network"], "classes": known.classes},
+            **{"schedule": schedule, "augmentation": known.augmentation},
+        )
+        artifacts.write_predictions(Path(smk.output.predictions), predictions.numpy(), test[1])
         keys = ("epsilon", "delta", "private", "neighbouring_relation", "noise_source", "set_sha256")
         artifacts.write_json(
             Path(smk.output.metrics),

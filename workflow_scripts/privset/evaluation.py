@@ -22,6 +22,8 @@ from torch.optim.sgd import sgd
 
 from privset import PrivsetError, networks
 from privset.augment import AUGMENTATIONS
+from privset.checkpoints import File
+from privset.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,3 +176,43 @@ def evaluate(
         "test_seconds": time.monotonic() - trained,
     }
     return result, predicted
+
+
+def repeat(
+    *tensors: Tensor,
+    seeds: int,
+    generator: Callable[[int], torch.Generator],
+    progress: Callable[[int], Progress],
+    checkpoint: File,
+    **options: Any,
+) -> tuple[list[dict[str, Any]], Tensor]:
+    """`evaluate` with the generators of seeds 0, 1, ...; one row per run, and the predictions (seeds, test images) uint8.
+
+    Finished runs and the state of the one under way go to the checkpoint; an interrupted job ends with the same numbers.
+    """
+    saved = checkpoint.load(tensors[0].device) or {"runs": [], "predictions": [], "training": None}
+    runs, predictions, training = saved["runs"], [part.cpu() for part in saved["predictions"]], saved["training"]
+    if runs or training:
+        checkpoint.log(f"resuming from {checkpoint.path}, run {len(runs) + 1}/{seeds}")
+
+    def save(make: Callable[[], dict[str, Any] | None]) -> None:
+        if checkpoint.due():
+            checkpoint.save({"runs": runs, "predictions": predictions, "training": make()})
+
+    for seed in range(len(runs), seeds):
+        shown = progress(seed)
+        row, predicted = evaluate(
+            *tensors,
+            generator=generator(seed),
+            start=shown.start,
+            report=lambda step, loss, shown=shown: shown.update(step, loss=lambda: float(loss)),
+            restore=lambda state=training: state,
+            checkpoint=save,
+            **options,
+        )
+        training = None
+        runs.append({"network_seed": seed, **row})
+        predictions.append(predicted.cpu().to(torch.uint8))
+        save(lambda: None)
+        checkpoint.log(f"{shown.title}: test accuracy {row['test_accuracy']:.2f} %")
+    return runs, torch.stack(predictions)
