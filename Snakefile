@@ -28,7 +28,7 @@ onsuccess:
     print(finished_tables(config["preset"]), end="")
 
 
-# The targets: what one asks for by name, for the configured preset (`--config preset=paper all_tables`).
+# The targets: what one asks for by name, for the configured preset (`snakemake all_tables --config preset=paper`; after `--config` a target would be read as a setting).
 
 PRESET = config["preset"]
 TABLES = ["table1", "table1_pairs", "table2", "table_privacy"]

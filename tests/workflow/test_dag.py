@@ -1,9 +1,11 @@
 """Dry runs: each target plans the jobs that the configuration asks for, and mistakes end in one line."""
 
 import re
+import shlex
 
 import pytest
 import yaml
+from snakemake import cli
 
 from conftest import ROOT, snakemake
 
@@ -150,3 +152,22 @@ def test_containers_name_what_exists(repository):
     assert all((ROOT / name).exists() and name == target for name, target in copied)
     for section in ("%files", "%post", "%environment", "%runscript"):
         assert definition.count(f"\n{section}\n") == 1
+
+
+DOCUMENTED = [
+    (file.name, line)
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for line in re.findall(r"^(?:pip install uv && )?(?:uv run )?(snakemake [^#\n]+)", file.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("file", "line"), DOCUMENTED, ids=[line.strip() for _, line in DOCUMENTED])
+def test_documented_commands_mean_what_they_say(file, line, repository, monkeypatch):
+    """Options that take lists must not swallow the target: it is what remains after all options."""
+    monkeypatch.chdir(repository)
+    words = shlex.split(line)[1:]
+    parser = cli.get_argument_parser()
+    options = parser.parse_args(words)
+    named = [word for word in words if word.startswith(("all", "table", "fig_", "benchmarks", "results/"))]
+    assert list(options.targets) == named
+    assert all("=" in entry for entry in options.config or [])
