@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from privset import PrivsetError
 from privset.config import epsilon_text, validate
-from privset.datasets import DATASETS, DESCRIPTION, FILES, dataset
+from privset.datasets import DATASETS, DESCRIPTION, FILES, base_name, dataset
 from privset.digest import code_digest, run_this_library
+from privset.rows import method_of
 
 run_this_library()
 
@@ -28,6 +29,8 @@ STARTED = time.time()
 CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
 SET = f"{CELL}/set.npz"
 CERTIFICATE = f"{CELL}/certificate.json"
+RELEASES = "results/{preset}/releases/{dataset}/{method}/eps{epsilon}/seed{seed}"
+RELEASING = "psm(?:_[a-z0-9_]+)?"  # methods whose releases serve sets of every size
 RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
 METRICS = f"results/{{preset}}/metrics/{RUN}.json"
 PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
@@ -81,7 +84,7 @@ def _check_cell(wildcards):
         )
     if wildcards.method == "real" and wildcards.spc != "all":
         raise WorkflowError(f"spc = {wildcards.spc}: the real data have spc = all")
-    for name in ("spc", "seed"):
+    for name in {"spc", "seed"} & set(wildcards.keys()):  # releases have no spc
         value = wildcards[name]
         if not (
             value.isascii()
@@ -176,7 +179,7 @@ def finished_tables(preset_name):
 
 
 def checked_dataset(wildcards):
-    _choice("dataset", wildcards.dataset, [*DATASETS, *OWN])
+    _choice("dataset", base_name(wildcards.dataset), [*DATASETS, *OWN])
     return wildcards.dataset
 
 
@@ -229,6 +232,11 @@ def method_config(wildcards):
     }
 
 
+def release_config(wildcards):
+    _check_cell(wildcards)
+    return preset_of(wildcards)["methods"][wildcards.method].get("releases", {})
+
+
 def noise_source(wildcards):
     return preset_of(wildcards)["noise"]
 
@@ -263,8 +271,11 @@ def evaluation_speed_sizes(wildcards):
     return {"networks": preset["networks"], **block}
 
 
-def method_digest(wildcards):
-    return code_digest("synthesize", f"privset.methods.{wildcards.method}")
+def method_digest(script):
+    """The code behind a rule that runs `script` with the method of its wildcards."""
+    return lambda wildcards: code_digest(
+        script, f"privset.methods.{method_of(wildcards.method)}"
+    )
 
 
 def table_datasets(wildcards):

@@ -2,6 +2,8 @@
 
 
 rule fetch:
+    wildcard_constraints:
+        dataset="(?![^/]*_validation/)[^/]+",
     output:
         expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
     log:
@@ -22,3 +24,28 @@ rule fetch:
         "Fetch and verify {wildcards.dataset}"
     script:
         "../workflow_scripts/fetch.py"
+
+
+# NAME_validation: the last training records of NAME as a test half, to choose hyper-parameters by.
+rule hold_out:
+    input:
+        expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
+    output:
+        expand("results/data/{{dataset}}_validation/{file}", file=[*FILES, DESCRIPTION]),
+    log:
+        "results/logs/hold_out/{dataset}.log",
+    benchmark:
+        "results/benchmarks/hold_out/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("hold_out"),
+    message:
+        "Hold out training records of {wildcards.dataset}"
+    script:
+        "../workflow_scripts/hold_out.py"

@@ -20,9 +20,9 @@ SECONDS = {  # one private step and its matching step, by images in the set; one
 
 def synthesis_minutes(wildcards, attempt):
     values = method_config(wildcards)
-    if "outer" not in values:  # a single release, and minutes of post-processing
-        return 60 * attempt
-    classes = dataset(wildcards.dataset, OWN).classes
+    if "outer" not in values:
+        return one_shot_minutes(wildcards, attempt)
+    classes = dataset(base_name(wildcards.dataset), OWN).classes
     images = classes * int(wildcards.spc)
     steps = values.get("iterations", 1000) * values["outer"]
     training = (
@@ -34,6 +34,11 @@ def synthesis_minutes(wildcards, attempt):
         SECONDS["private"] + images * SECONDS["image"]
     )
     return attempt * (15 + 2 * round(steps * (matching + training) / 60))
+
+
+def one_shot_minutes(wildcards, attempt):
+    """A release over all records, and post-processing: minutes."""
+    return 60 * attempt
 
 
 def synthesis_memory(wildcards, attempt):

@@ -1,7 +1,10 @@
 # One private synthetic set per (dataset, method, epsilon, spc, seed), with its certificate.
+# A method of one-shot releases (psm) makes them once per (dataset, epsilon, seed); its sets of every size come from them.
 
 
 rule synthesize:
+    wildcard_constraints:
+        method=f"(?!({RELEASING})/)[^/]+",
     input:
         data=data_files,
     output:
@@ -27,7 +30,7 @@ rule synthesize:
         config=method_config,
         noise=noise_source,
         delta=config["delta"],
-        code=method_digest,
+        code=method_digest("synthesize"),
         # Not an output: Snakemake removes the outputs of a job that failed, and a checkpoint must outlive it.
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
@@ -35,3 +38,72 @@ rule synthesize:
         " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
     script:
         "../workflow_scripts/synthesize.py"
+
+
+rule release:
+    wildcard_constraints:
+        method=RELEASING,
+    input:
+        data=data_files,
+    output:
+        statistics=f"{RELEASES}/statistics.npz",
+        certificate=f"{RELEASES}/certificate.json",
+    log:
+        "results/logs/release/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/release/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.tsv"
+    priority: 20
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=synthesis_memory,
+        runtime=one_shot_minutes,
+    params:
+        config=release_config,
+        noise=noise_source,
+        delta=config["delta"],
+        code=method_digest("release"),
+        checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",
+    message:
+        "Release the statistics of {wildcards.dataset} for {wildcards.method}, eps={wildcards.epsilon}"
+        " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
+    script:
+        "../workflow_scripts/release.py"
+
+
+rule condense:
+    wildcard_constraints:
+        method=RELEASING,
+    input:
+        statistics=f"{RELEASES}/statistics.npz",
+        certificate=f"{RELEASES}/certificate.json",
+        description=f"results/data/{{dataset}}/{DESCRIPTION}",
+    output:
+        images=SET,
+        certificate=CERTIFICATE,
+        trajectory=f"{CELL}/trajectory.csv",
+        snapshots=f"{CELL}/snapshots.npz",
+        grid=f"{CELL}/grid.png",
+    log:
+        "results/logs/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
+    priority: 10
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=synthesis_memory,
+        runtime=one_shot_minutes,
+    params:
+        config=method_config,
+        code=method_digest("condense"),
+        checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
+    message:
+        "Condense {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"
+        " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
+    script:
+        "../workflow_scripts/condense.py"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from privset import artifacts, cells, certificates, checkpoints, devices, methods, mosaic
+from privset import artifacts, cells, certificates, devices, methods
 from privset.config import parse
-from privset.progress import Progress, job
+from privset.progress import job
 
 
 def main(smk):
@@ -15,29 +15,18 @@ def main(smk):
         vault, noise_seed = cells.open_vault(
             cell, Path(smk.input.data[0]).parent, delta=smk.params.delta, noise=smk.params.noise, device=device
         )
-        trajectory = cells.Trajectory(Progress(cells.title(cell), log), vault.ledger)
         details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
-        generator = cells.method_generator(cell, device)
-        file = checkpoints.File(
-            Path(smk.params.checkpoint),
-            belongs_to=checkpoints.fingerprint({**details, "noise": smk.params.noise, "delta": smk.params.delta}),
-            log=lambda line: print(line, file=log, flush=True),
-        )
-        checkpoint = cells.Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
-        run = methods.Run(
-            spc=None if cell["spc"] == "all" else int(cell["spc"]),
-            generator=generator,
-            start=trajectory.start,
-            report=trajectory.report,
-            snapshot=trajectory.snapshot,
-            restore=checkpoint.load,
-            checkpoint=checkpoint.save,
+        run, trajectory, file = cells.start(
+            cell,
+            ledger=vault.ledger,
+            vault=vault,
+            generator=cells.method_generator(cell, device),
+            checkpoint=Path(smk.params.checkpoint),
+            belongs_to={**details, "noise": smk.params.noise, "delta": smk.params.delta},
+            log=log,
         )
         images, labels = method.synthesize(vault, config, run)
-        artifacts.write_set(Path(smk.output.images), vault.facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
-        trajectory.write(Path(smk.output.trajectory))
-        trajectory.write_snapshots(Path(smk.output.snapshots), vault.facts)
-        mosaic.write_grid(Path(smk.output.grid), Path(smk.output.images))
+        cells.write(smk.output, images, labels, trajectory, vault.facts)
         artifacts.write_json(
             Path(smk.output.certificate),
             certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=noise_seed, run=details),

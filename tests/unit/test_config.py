@@ -9,7 +9,8 @@ import yaml
 from privset import PrivsetError
 from privset.config import epsilon_text, parse, validate
 from privset.evaluation import Schedule
-from privset.methods import METHODS, load
+from privset.methods import load
+from privset.rows import METHODS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -38,6 +39,8 @@ def test_every_method_block_fits_its_dataclass(preset):
             for spc in method.get("spc", [None]):
                 overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(dataset, {}))
                 parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
+        if "releases" in method:
+            parse(load(name).ReleaseConfig, method["releases"], name)
     if preset != "calibration":
         assert set(block["methods"]) == set(METHODS)
     for size in ("small_sets", "large_sets"):
@@ -51,6 +54,10 @@ def test_the_paper_preset_is_the_papers():
     block = CONFIG["presets"]["paper"]["methods"]["psg"]
     assert psg.Config(**{**block["config"], "compile": False}, outer=1, inner=1) == psg.Config(outer=1, inner=1)
     assert (psg.Config.iterations, psg.Config.batches, psg.Config.batch_size, psg.Config.clip) == (1000, 10, 256, 0.1)
+    psm = load("psm")
+    block_psm = CONFIG["presets"]["paper"]["methods"]["psm"]
+    assert psm.Config(**block_psm["config"]) == psm.Config()
+    assert psm.ReleaseConfig(**block_psm["releases"]) == psm.ReleaseConfig()
     loops = {spc: (values["outer"], values["inner"]) for spc, values in block["by_spc"].items()}
     assert loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
 
@@ -88,7 +95,7 @@ def test_bad_values_in_one_line(path, value, line):
     [
         ((*P, "epsilons"), [1], ["presets.quick", "unknown key 'epsilons'", "known keys", "epsilon"]),
         ((*P, "methods", "psg", "config", "iteration"), 3, ["methods.psg.config", "unknown key 'iteration'", "iterations"]),
-        ((*P, "methods", "psgg"), {}, ["methods", "unknown key 'psgg'", "dp_merf, psg, real"]),
+        ((*P, "methods", "psgg"), {}, ["methods", "unknown key 'psgg'", "dp_merf, psg, psm, real"]),
         (("presets", "quick"), {"datasets": ["mnist"]}, ["missing key", "'epsilon'"]),
         ((*P, "evaluation", "large_sets", "default", "learning_rat"), 1, ["unknown key 'learning_rat'", "learning_rate"]),
     ],

@@ -8,7 +8,8 @@ import torch
 
 from privset import PrivsetError, accounting
 from privset.datasets import PublicFacts
-from privset.methods import METHODS, Run, dp_merf, load, psg
+from privset.methods import Run, dp_merf, load, psg
+from privset.rows import METHODS
 from privset.seeds import derived_seed
 from privset.vault import Vault
 

@@ -24,7 +24,7 @@ def test_a_release_beyond_the_budget_is_refused_before_any_record_is_touched(mak
     vault = make_vault(epsilon=1.0)
     touched = []
 
-    def features(images):
+    def features(images, labels):
         touched.append(len(images))
         return images.flatten(1)
 
@@ -73,7 +73,7 @@ def test_noise_has_the_stated_standard_deviation(make_vault):
     vault = make_vault(epsilon=math.inf)
     wide = 20_000
 
-    def zeros(images):
+    def zeros(images, labels):
         return torch.zeros(len(images), wide)
 
     for relation, factor in (("add-or-remove-one", 1.0), ("replace-one", 2.0)):
@@ -98,7 +98,7 @@ def test_neighbours_differ_by_at_most_the_sensitivity(make_vault, generator, sca
 
     def released(images, labels, relation):
         vault = make_vault(epsilon=math.inf, images=images, labels=labels, noise_seed=5)
-        sums = vault.feature_sums(lambda x: x.flatten(1), clip=1.0, noise_multiplier=1.0, relation=relation)
+        sums = vault.feature_sums(lambda x, labels: x.flatten(1), clip=1.0, noise_multiplier=1.0, relation=relation)
         return sums.flatten()
 
     rounding = 1e-4
@@ -168,7 +168,7 @@ def test_all_records_leave_only_under_an_infinite_budget(make_vault):
 
 def test_neighbouring_relations_do_not_mix(make_vault, generator):
     vault = make_vault(epsilon=100)
-    vault.feature_sums(lambda x: x.flatten(1), clip=1.0, noise_multiplier=5.0, relation="replace-one")
+    vault.feature_sums(lambda x, labels: x.flatten(1), clip=1.0, noise_multiplier=5.0, relation="replace-one")
     with pytest.raises(ValueError, match="cannot mix"):
         vault.gradient_mean(small_network(generator), sampling_rate=0.1, clip=0.1, noise_multiplier=5.0)
 

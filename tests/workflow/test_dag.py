@@ -9,11 +9,39 @@ from snakemake import cli
 
 from conftest import ROOT, snakemake
 
-QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
-PAPER = {"fetch": 2, "synthesize": 18, "evaluate": 58, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
+# PSM's releases, for two datasets and two eps, serve its sets of every size (rule condense).
+PSM = {"release": 4, "condense": 8}
+QUICK = {
+    "fetch": 2,
+    "synthesize": 14,
+    "release": 4,
+    "condense": 8,
+    "evaluate": 44 + 8 + 10,
+    "collect": 2,
+    "compare": 2,
+    "pairs": 1,
+    "privacy": 1,
+}
+PAPER = {
+    "fetch": 2,
+    "synthesize": 18,
+    "release": 4,
+    "condense": 16,
+    "evaluate": 58 + 16 + 2 * 3 * 5,
+    "collect": 2,
+    "compare": 2,
+    "pairs": 1,
+    "privacy": 1,
+}
 # Beside those: at the largest epsilon, for two datasets, PSG at the sizes it is not run at anyway, DP-MERF at four sizes.
-QUICK_STORAGE = {"synthesize": 14 + 2 * (2 + 4), "evaluate": 44 + 2 * (2 + 4), "collect": 3, "compare": 3}
-PAPER_STORAGE = {"synthesize": 18 + 2 * (1 + 4), "evaluate": 58 + 2 * (1 + 4), "collect": 3, "compare": 3}
+QUICK_STORAGE = {
+    "synthesize": 14 + 2 * (2 + 4),
+    "condense": 8 + 2 * 2,
+    "evaluate": 62 + 2 * (2 + 2 + 4),
+    "collect": 3,
+    "compare": 3,
+}
+PAPER_STORAGE = {"synthesize": 18 + 2 * (1 + 4), "evaluate": 104 + 2 * (1 + 4), "collect": 3, "compare": 3}
 
 
 def planned(output):
@@ -35,15 +63,19 @@ def plan(repository, *arguments):
         ("paper", "all_tables", PAPER),
         ("quick", "all", {**QUICK, **QUICK_STORAGE, "samples": 1}),
         ("paper", "all", {**PAPER, **PAPER_STORAGE, "samples": 1}),
-        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2}),
+        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2; psm's sets from its releases
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2, "release": 4, "condense": 8}),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1}),
-        ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
-        # (real, dp_merf, psg spc=10) x 2 datasets x 6 networks
-        ("quick", "table2", {"fetch": 2, "synthesize": 6, "evaluate": 36, "collect": 1, "compare": 1}),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, "privacy": 1}),
-        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "samples": 1}),
+        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "release": 2, "condense": 4, "samples": 1}),
+        ("quick", "table1", {"fetch": 2, "synthesize": 12, **PSM, "evaluate": 20, "collect": 1, "compare": 1}),
+        # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
+        (
+            "quick",
+            "table2",
+            {"fetch": 2, "synthesize": 6, "release": 2, "condense": 2, "evaluate": 48, "collect": 1, "compare": 1},
+        ),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, **PSM, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "release": 2, "condense": 4, "samples": 1}),
     ],
 )
 def test_targets_plan_the_configured_grid(repository, preset, target, expected):
@@ -58,6 +90,17 @@ def test_all_is_the_default(repository):
 
 def test_one_cell_of_any_preset_by_its_path(repository):
     assert plan(repository, "results/paper/sets/mnist/psg/eps0.5/spc50/seed3/set.npz") == {"fetch": 1, "synthesize": 1}
+
+
+def test_psms_sets_of_every_size_and_variant_come_from_one_release(repository, tmp_path):
+    cells = [f"results/quick/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
+    assert plan(repository, *cells) == {"fetch": 1, "hold_out": 1, "release": 1, "condense": 3}
+    config = yaml.safe_load((repository / "config.yaml").read_text())
+    config["presets"]["quick"]["methods"]["psm_features"] = {"spc": [10], "releases": {"trained_networks": 0}}
+    path = tmp_path / "variant.yaml"
+    path.write_text(yaml.safe_dump(config))
+    variant = "results/quick/sets/mnist/psm_features/eps1/spc10/seed0/set.npz"
+    assert plan(repository, variant, "--configfile", str(path)) == {"fetch": 1, "release": 1, "condense": 1}
 
 
 def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):

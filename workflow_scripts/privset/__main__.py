@@ -17,10 +17,11 @@ from privset.idx import write_idx
 
 
 def _sets(paths: list[Path]) -> list[Path]:
-    """The set files among and below the given paths."""
+    """The files of sets and of released statistics among and below the given paths."""
     found: list[Path] = []
     for path in paths:
-        sets = sorted(path.rglob("set.npz")) if path.is_dir() else [path]
+        names = ("set.npz", certificates.STATISTICS)
+        sets = sorted(file for name in names for file in path.rglob(name)) if path.is_dir() else [path]
         if not sets or not sets[0].is_file():
             raise PrivsetError(f"{path}: no set.npz there")
         found += sets
@@ -37,14 +38,15 @@ def verify(paths: list[Path]) -> int:
             failures += 1
             print(f"FAILED {error}")
             continue
-        images, _ = artifacts.read_set(path)
+        what = "statistics" if path.name == certificates.STATISTICS else f"{len(artifacts.read_set(path)[0])} images"
         privacy = (
             f"({float(stated['epsilon']):.4g}, {stated['delta']:g})-DP, {stated['neighbouring_relation']}, PLD epsilon "
             f"{float(stated['epsilon_pld']):.4g}, noise from {stated['noise_source'].split()[0]}"
             if stated["private"]
             else "NOT PRIVATE"
         )
-        print(f"ok {path}: {len(images)} images, {privacy}")
+        shared = f", from statistics {stated['statistics_sha256'][:12]}" if "statistics_sha256" in stated else ""
+        print(f"ok {path}: {what}, {privacy}{shared}")
     return int(failures > 0)
 
 

@@ -104,6 +104,26 @@ def check_set(images: np.ndarray, labels: np.ndarray, *, classes: int | None, wh
         raise PrivsetError(f"{where}: labels are not all of 0..{classes - 1} ({np.unique(labels).tolist()})")
 
 
+# ------------------------------------------------------------------------------------------------------------ statistics
+
+
+def write_statistics(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What a method released, with the networks that it was computed with: named arrays, all finite."""
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise PrivsetError(f"{path}: {', '.join(broken)} contain NaN or infinity; lower the method's learning rate")
+    write_atomically(path, lambda stream: np.savez(stream, **arrays), mode="wb")
+
+
+def read_statistics(path: Path) -> dict[str, np.ndarray]:
+    """The inverse of `write_statistics`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable file of statistics ({error}); delete it and run again") from error
+
+
 # ----------------------------------------------------------------------------------------------------------- predictions
 
 

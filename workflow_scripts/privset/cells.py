@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
-from privset import artifacts, checkpoints, datasets
+from privset import artifacts, checkpoints, datasets, mosaic
 from privset.datasets import PublicFacts
+from privset.methods import Run
 from privset.progress import Progress
 from privset.seeds import cell_seed
 from privset.vault import Ledger, Vault, noise_generator
@@ -104,7 +105,7 @@ class Trajectory:
 
 
 class Checkpoint:
-    """The checkpoint of one synthesis.
+    """The checkpoint of one synthesis; `vault` is None for one that only post-processes earlier releases.
 
     It holds the method's state, the vault's ledger and the states of all three generators, so a resumed run repeats the lost
     steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
@@ -115,20 +116,21 @@ class Checkpoint:
     readable by its owner alone, lies outside every declared output, and is deleted when the set is in place.
     """
 
-    def __init__(self, file: checkpoints.File, *, vault: Vault, generator: torch.Generator, trajectory: Trajectory):
+    def __init__(self, file: checkpoints.File, *, vault: Vault | None, generator: torch.Generator, trajectory: Trajectory):
         self.file, self.vault, self.generator, self.trajectory = file, vault, generator, trajectory
 
     def load(self) -> dict[str, Any] | None:
         """The method's state at the checkpoint, everything else being restored; None to start from the beginning."""
-        content = self.file.load(self.vault.device)
+        content = self.file.load(self.generator.device)
         if content is None:
             return None
-        self.vault.load_state(content["vault"])
+        if self.vault:
+            self.vault.load_state(content["vault"])
         self.generator.set_state(content["generator"].cpu())
         self.trajectory.rows = [tuple(row) for row in content["rows"]]
         self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
         self.trajectory.begin -= content["seconds"]
-        self.file.log(f"resuming from {self.file.path}, epsilon spent {self.vault.ledger.spent():.4g}")
+        self.file.log(f"resuming from {self.file.path}, epsilon spent {self.trajectory.ledger.spent():.4g}")
         return content["method"]
 
     def save(self, state: dict[str, Any]) -> None:
@@ -136,10 +138,49 @@ class Checkpoint:
         if self.file.due():
             content = {
                 "method": state,
-                "vault": self.vault.state(),
+                "vault": self.vault.state() if self.vault else None,
                 "generator": self.generator.get_state(),
                 "rows": self.trajectory.rows,
                 "snapshots": self.trajectory.snapshots,
                 "seconds": time.monotonic() - self.trajectory.begin,
             }
             self.file.save(content)
+
+
+def start(
+    cell: Mapping[str, str],
+    *,
+    ledger: Ledger,
+    vault: Vault | None,
+    generator: torch.Generator,
+    checkpoint: Path,
+    belongs_to: Mapping[str, Any],
+    log: TextIO,
+) -> tuple[Run, Trajectory, checkpoints.File]:
+    """What a method gets beside its data: the run with its hooks, the trajectory that they fill, and the checkpoint's file,
+    to be deleted once the results are in place."""
+    trajectory = Trajectory(Progress(title(cell), log), ledger)
+    file = checkpoints.File(
+        checkpoint,
+        belongs_to=checkpoints.fingerprint(belongs_to),
+        log=lambda line: print(line, file=log, flush=True),
+    )
+    hooks = Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
+    run = Run(
+        spc=int(cell["spc"]) if cell["spc"].isdigit() else None,
+        generator=generator,
+        start=trajectory.start,
+        report=trajectory.report,
+        snapshot=trajectory.snapshot,
+        restore=hooks.load,
+        checkpoint=hooks.save,
+    )
+    return run, trajectory, file
+
+
+def write(output: Any, images: torch.Tensor, labels: torch.Tensor, trajectory: Trajectory, facts: PublicFacts) -> None:
+    """A finished set (normalised images), its trajectory, its snapshots and its picture, at the rule's outputs."""
+    artifacts.write_set(Path(output.images), facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
+    trajectory.write(Path(output.trajectory))
+    trajectory.write_snapshots(Path(output.snapshots), facts)
+    mosaic.write_grid(Path(output.grid), Path(output.images))

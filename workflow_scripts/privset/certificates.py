@@ -11,10 +11,12 @@ import jsonschema
 import numpy as np
 
 from privset import PrivsetError, accounting
-from privset.artifacts import matching_certificate, read_set, sha256
-from privset.vault import Ledger
+from privset.artifacts import matching_certificate, read_set, read_statistics, sha256
+from privset.vault import Ledger, Release
 
 FORMAT = 1
+STATISTICS = "statistics.npz"
+"""The name of released statistics; they have a certificate as sets do."""
 SCHEMA = Path(__file__).with_name("certificate.schema.json")
 """What each entry means."""
 
@@ -60,8 +62,28 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
     }
 
 
+def ledger(stated: dict[str, Any]) -> Ledger:
+    """The ledger that a certificate states."""
+    made = Ledger(epsilon=float(stated["epsilon_budget"]), delta=stated["delta"])
+    made.releases = [Release.from_dict(entry) for entry in stated["ledger"]]
+    return made
+
+
+def post_processed(stated: dict[str, Any], set_path: Path, *, run: dict[str, Any]) -> dict[str, Any]:
+    """The certificate of a set that was computed from released statistics alone: theirs, for other bytes.
+
+    All sets that name the same statistics share one expenditure: publishing every one of them costs its epsilon once.
+    """
+    return {
+        **{key: stated[key] for key in json.loads(SCHEMA.read_text())["required"]},
+        "set_sha256": sha256(set_path),
+        "statistics_sha256": stated["set_sha256"],
+        **run,
+    }
+
+
 def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
-    """Check a set against its certificate with an accountant that made neither; return the certificate.
+    """Check a set, or released statistics, against its certificate with an accountant that made neither; return the certificate.
 
     Recomputes epsilon from the ledger by dp-accounting's RDP and PLD accountants, and checks the set itself (checksum, types,
     finite pixels, balance of its classes). Raises PrivsetError with one line for a mismatch, whatever was changed, and for a
@@ -69,7 +91,11 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
     proof that this is what happened.
     """
     certificate_path = certificate_path or set_path.with_name("certificate.json")
-    _, labels = read_set(set_path)
+    if set_path.name == STATISTICS:
+        read_statistics(set_path)
+        counts = np.zeros(1)
+    else:
+        counts = np.bincount(read_set(set_path)[1])
     stated = matching_certificate(set_path, certificate_path)
     error = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(stated), None)
     if error:
@@ -93,7 +119,6 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
             raise PrivsetError(f"{certificate_path}: {key} = {stated[key]!r} does not follow from the rest; it was changed")
     if len({entry["neighbouring_relation"] for entry in stated["ledger"]}) > 1:
         raise PrivsetError(f"{certificate_path}: its ledger mixes neighbouring relations, whose guarantees do not compose")
-    counts = np.bincount(labels)
     if private and len(set(counts.tolist())) > 1:
         raise PrivsetError(f"{set_path}: its classes are not balanced ({counts.tolist()}), which may tell about the data")
     recomputed = {

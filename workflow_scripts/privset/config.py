@@ -17,7 +17,7 @@ import jsonschema
 import yaml
 
 from privset import PrivsetError
-from privset.datasets import DATASETS
+from privset.datasets import DATASETS, base_name
 
 SCHEMA = Path(__file__).parents[2] / "rules" / "schemas" / "config.schema.yaml"
 
@@ -95,7 +95,7 @@ def validate(config: Mapping[str, Any], *, source: str = "config.yaml") -> None:
     for name, preset in config["presets"].items():
         for what in ("dataset", "network"):
             for index, value in enumerate(preset[f"{what}s"]):
-                check(what, value, f"presets.{name}.{what}s[{index}]")
+                check(what, base_name(value) if what == "dataset" else value, f"presets.{name}.{what}s[{index}]")
         for kind in ("small_sets", "large_sets"):
             for network in set(preset["evaluation"][kind]) - {"default"}:
                 check("network", network, f"presets.{name}.evaluation.{kind}")

@@ -210,6 +210,11 @@ def dataset(name: str, own: Mapping[str, Mapping[str, Any]]) -> Dataset:
     return DATASETS[name]
 
 
+def base_name(name: str) -> str:
+    """The dataset that `NAME_validation` (holdout.py) is a part of; any other name as it is."""
+    return name.removesuffix("_validation")
+
+
 def describe(folder: Path) -> Dataset:
     """The description of a fetched dataset, from its folder."""
     content = read_json(folder / DESCRIPTION)

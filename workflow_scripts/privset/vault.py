@@ -225,7 +225,7 @@ class Vault:
 
     def feature_sums(
         self,
-        features: Callable[[Tensor], Tensor],
+        features: Callable[[Tensor, Tensor], Tensor],
         *,
         clip: float,
         noise_multiplier: float,
@@ -234,10 +234,10 @@ class Vault:
     ) -> Tensor:
         """One Gaussian release, over all records, of the per-class sums of clipped feature vectors.
 
-        `features` maps (B, C, H, W) normalised images to (B, d), each row from its own image alone; rows longer than `clip`
-        in L2 are scaled down to it. A record touches one class's sum, so the sensitivity is `clip` for adding or removing
-        one, and `2 * clip` for replacing one (by another of any class). The noise has standard deviation
-        `noise_multiplier` times the sensitivity.
+        `features` maps (B, C, H, W) normalised images and their (B,) labels to (B, d), each row from its own record alone; rows
+        longer than `clip` in L2 are scaled down to it. It is called with at most `chunk` records at a time. A record touches
+        one class's sum, so the sensitivity is `clip` for adding or removing one, and `2 * clip` for replacing one (by another
+        of any class). The noise has standard deviation `noise_multiplier` times the sensitivity.
 
         Returns (classes, d). Raises BudgetExceeded before any feature is computed.
         """
@@ -249,11 +249,11 @@ class Vault:
         sums = None
         with torch.no_grad():
             for images, labels in zip(self.__images.split(chunk), self.__labels.split(chunk), strict=True):
-                rows = features(images)
+                rows = features(images, labels)
                 rows = rows * (clip / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
                 if sums is None:
                     sums = torch.zeros(self.facts.classes, rows.shape[1], device=self.device)
-                sums.index_add_(0, labels, rows)
+                sums += nn.functional.one_hot(labels, self.facts.classes).to(rows.dtype).T @ rows
         return sums + self._noise(sums.shape, noise_multiplier * sensitivity)
 
     def state(self) -> dict[str, Any]:

@@ -6,6 +6,11 @@ A method is a module with
 - `synthesize(vault, config, run) -> (images, labels)`: images (N, C, H, W) in normalised units and labels (N,) on the
   vault's device.
 
+One whose releases do not depend on the size of the set has instead
+
+- `ReleaseConfig` and `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own;
+- `Config` and `synthesize(statistics, facts, config, run) -> (images, labels)`, which is post-processing.
+
 A method reaches private data through `vault` alone, and draws its own randomness from `run.generator`.
 """
 
@@ -20,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-METHODS = ("psg", "dp_merf", "real")
+from privset.rows import method_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +53,6 @@ class Run:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a method. Imported by name so that a change in one method's file leaves the other methods' cells alone."""
-    return importlib.import_module(f"privset.methods.{name}")
+    """The module of a method or of a variant of one. Imported by name, so that a change in one method's file leaves the other
+    methods' cells alone."""
+    return importlib.import_module(f"privset.methods.{method_of(name)}")

@@ -51,7 +51,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
 
     noise_multiplier = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
     target = vault.feature_sums(
-        lambda images: embed(facts.to_pixels(images)),
+        lambda images, labels: embed(facts.to_pixels(images)),
         clip=1.0,
         noise_multiplier=noise_multiplier,
         relation="replace-one",

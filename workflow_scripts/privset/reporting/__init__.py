@@ -1,5 +1,7 @@
 """Tables and figures, from the tidy metrics, the certificates and resources/reported.csv, and from nothing else."""
 
+from privset.rows import method_of
+
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 NETWORKS = {
     "convnet": "ConvNet",
@@ -18,10 +20,23 @@ METHODS = {
     "dp_merf": "DP-MERF",
     "dp_sinkhorn": "DP-Sinkhorn",
     "psg": "PSG",
+    "psm": "PSM (ours)",
 }
 """In the order of the paper's tables."""
+SMALL_SETS = ("psg", "psm")
+"""Methods, with their variants, that make another set for each number of samples per class."""
 
 
-def method_title(method: str, spc: str) -> str:
+def is_small_set(row: str) -> bool:
+    return method_of(row) in SMALL_SETS
+
+
+def row_title(row: str) -> str:
+    """ "PSG"; a variant's name follows its method's: "PSM (ours), features"."""
+    method = row if row in METHODS else method_of(row)
+    return ", ".join(filter(None, (METHODS[method], row[len(method) + 1 :].replace("_", " "))))
+
+
+def method_title(row: str, spc: str) -> str:
     """ "PSG (spc=10)"; generative methods have no number of samples that would be part of their name."""
-    return f"{METHODS[method]} (spc={spc})" if method == "psg" else METHODS[method]
+    return f"{row_title(row)} (spc={spc})" if is_small_set(row) else row_title(row)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from privset.artifacts import read_json, write_atomically
-from privset.reporting import DATASETS, METHODS, NETWORKS, method_title
+from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title
+from privset.rows import method_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,11 @@ def _reproduced(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.groupby(keys).apply(summarise, include_groups=False).reset_index()
 
 
+def _row_order(row: str) -> tuple[int, str]:
+    """In the order of the paper's tables, a variant after its method."""
+    return list(METHODS).index(row if row in METHODS else method_of(row)), row
+
+
 def _reported(table: str, reported: pd.DataFrame) -> pd.DataFrame:
     """The table's printed numbers; Table 1 prints PSG for 20 samples per class only, Table 3 has it for 1 and 10."""
     chosen = reported[reported.table == table]
@@ -103,17 +109,17 @@ NOTES = {
 
 def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, datasets: list[str]) -> Table:
     """Table 1 or 2 with every row of the paper and every row of this run."""
-    generative = metrics.method != "psg"
+    generative = ~metrics.method.map(is_small_set)
     metrics = metrics.assign(spc=metrics.spc.mask(generative, ""))
     reported = reported.assign(spc=reported.spc.fillna(""))
     keys = ["method", "spc", "dataset", "epsilon", "network"]
     frame = _reported(table, reported).merge(_reproduced(metrics), on=keys, how="outer")
     frame = frame[frame.dataset.isin(datasets)].copy()
     frame["difference"] = frame.reproduced - frame.reported
-    order = {name: rank for rank, name in enumerate(dict.fromkeys([*METHODS, *DATASETS, *datasets, *NETWORKS, *frame.network]))}
+    order = {name: rank for rank, name in enumerate(dict.fromkeys([*DATASETS, *datasets, *NETWORKS, *frame.network]))}
     rank = pd.DataFrame(
         {
-            "method": frame.method.map(order),
+            "method": frame.method.map(_row_order),
             "spc": pd.to_numeric(frame.spc.replace("", "0")),
             "epsilon": frame.epsilon.astype(float),
             "network": frame.network.map(order),
@@ -168,9 +174,9 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
     shown: dict[tuple[str, str], dict[str, str]] = {}
     sizes = list(dict.fromkeys(summary["size"]))
     for dataset in datasets:
-        for method in METHODS:
+        for method in sorted(set(summary.method), key=_row_order):
             for row in summary[(summary.dataset == dataset) & (summary.method == method)].itertuples():
-                key = (DATASETS.get(dataset, dataset), METHODS[method])
+                key = (DATASETS.get(dataset, dataset), row_title(method))
                 line = shown.setdefault(key, {f"spc={size}": "-" for size in sizes})
                 spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
                 line[f"spc={row.size}"] = f"{row.reproduced:.1f}{spread}"
@@ -187,8 +193,8 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
         notes=(
             f"Mean ± standard deviation over sets, or over the networks of one set; n (sets x networks): {', '.join(counts)}.",
             f"Protocols: {'; '.join(rules)}.",
-            "A generator's set of any size comes from one training with the same budget; a method of small sets is run for each "
-            "size. '-': the method does not give such a size in this preset.",
+            "A generator's set of any size comes from one training with the same budget; PSG is run for each "
+            "size; PSM computes every size from the same releases. '-': the method does not give such a size in this preset.",
         ),
     )
 

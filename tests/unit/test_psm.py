@@ -1,0 +1,175 @@
+"""PSM: its queries against autograd and their stated norms, its budget, its resumption, and that sets need no vault."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from privset import PrivsetError, accounting
+from privset.methods import Run, psm
+
+SMALL = psm.ReleaseConfig(random_networks=3, trained_networks=2, width=4, first_iterations=3)
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch):
+    monkeypatch.setattr(psm, "SCHEDULES", (2, 3))
+
+
+def run(spc=None, seed=0, **hooks):
+    return Run(spc=spc, generator=torch.Generator().manual_seed(seed), **hooks)
+
+
+def test_error_features_are_the_last_layers_gradients(make_vault, generator):
+    """For each record by autograd, divided by the feature's norm; the clip is far away."""
+    network = psm._network(make_vault().facts, 4, generator).requires_grad_(True)
+    images, labels = torch.randn(6, 1, 28, 28, generator=generator), torch.tensor([0, 1, 2, 3, 9, 9])
+    rows = psm.error_features(network, images, labels, clip=100.0)
+    for image, label, row in zip(images, labels, rows, strict=True):
+        loss = F.cross_entropy(network(image[None]), label[None])
+        (gradient,) = torch.autograd.grad(loss, [network[-1].weight])
+        norm = network[:-1](image[None]).norm()
+        assert torch.allclose(row, gradient / norm, rtol=1e-4, atol=1e-7)
+
+
+def test_a_records_rows_have_the_norm_that_is_stated_as_sensitivity(make_vault, generator):
+    """Tight: nothing that the vault would have to cut, whatever the image."""
+    vault = make_vault()
+    asked = []
+
+    def spy(features, *, clip, **options):
+        rows = features(10 * torch.randn(50, 1, 28, 28, generator=generator), torch.arange(50) % 10)
+        asked.append((rows.norm(dim=1), clip))
+        return original(features, clip=clip, **options)
+
+    original, vault.feature_sums = vault.feature_sums, spy
+    psm.release(vault, SMALL, run())
+    (first, first_clip), (second, second_clip) = asked
+    assert first_clip == pytest.approx(math.sqrt(3 * 1.01)) and second_clip == pytest.approx(0.7 * math.sqrt(2))
+    assert torch.allclose(first, first.new_full((), first_clip), rtol=1e-5)
+    assert (second <= second_clip * (1 + 1e-6)).all() and second.max() > 0.3 * second_clip
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_two_releases_spend_the_whole_budget_and_no_more(make_vault, epsilon, share):
+    vault = make_vault(epsilon=epsilon)
+    psm.release(vault, dataclasses.replace(SMALL, first_share=share), run())
+    first, second = vault.ledger.releases
+    assert (first.count, second.count) == (1, 1)
+    assert 0.999 * epsilon < vault.ledger.spent() <= epsilon
+    multipliers = [entry.event.noise_multiplier for entry in (first, second)]
+    mu_squared = [1 / multiplier**2 for multiplier in multipliers]
+    assert mu_squared[0] / sum(mu_squared) == pytest.approx(share, rel=1e-6)
+    assert accounting.pld_epsilon([(entry.event, 1) for entry in (first, second)], 1e-5) == pytest.approx(epsilon, rel=2e-3)
+
+
+def test_with_hardly_any_noise_the_statistics_are_the_class_means(make_vault, generator, monkeypatch):
+    monkeypatch.setattr(psm.accounting, "calibrate", lambda **_: 1e-5)
+    images = torch.randn(60, 1, 28, 28, generator=generator)
+    labels = torch.cat([torch.zeros(30), torch.arange(30) % 9 + 1]).long()
+    statistics = psm.release(make_vault(images=images, labels=labels, epsilon=math.inf), SMALL, run())
+    assert torch.allclose(statistics.counts, torch.bincount(labels).float(), rtol=1e-3)
+    for network, means in zip(statistics.random, statistics.means, strict=True):
+        expected = torch.stack([psm.features(network, images[labels == label]).mean(0) for label in range(10)])
+        assert torch.allclose(means, expected, atol=1e-3)
+    for network, gradients in zip(statistics.trained, statistics.gradients, strict=True):
+        rows = psm.error_features(network, images, labels, 0.7)
+        expected = torch.stack([rows[labels == label].mean(0) for label in range(10)])
+        assert torch.allclose(gradients, expected, atol=1e-3)
+
+
+def test_sets_of_every_size_come_from_the_same_statistics_without_a_vault(make_vault):
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    again = psm.Statistics.from_tensors(statistics.to_tensors(), vault.facts)
+    config = psm.Config(iterations=4, first_iterations=3)
+    for spc in (1, psm.FIRST_SPC, 12):
+        losses = []
+        hooks = {"report": lambda step, loss, losses=losses: losses.append(float(loss))}
+        images, labels = psm.synthesize(statistics, vault.facts, config, run(spc, **hooks))
+        assert images.shape == (10 * spc, 1, 28, 28) and torch.equal(labels, torch.arange(10).repeat_interleave(spc))
+        pixels = vault.facts.to_pixels(images)
+        assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
+        assert len(losses) == (4 if spc == psm.FIRST_SPC else 7) and all(map(math.isfinite, losses))
+        repeated, _ = psm.synthesize(again, vault.facts, config, run(spc))
+        assert torch.equal(images, repeated)
+        assert not torch.equal(images, psm.synthesize(again, vault.facts, config, run(spc, seed=1))[0])
+
+
+def test_matching_brings_the_sets_statistics_to_the_released_ones(make_vault, generator):
+    """On two easy classes and with hardly any noise the images come to look like their classes."""
+    labels = torch.arange(200) % 2
+    images = 0.3 * torch.randn(200, 1, 28, 28, generator=generator)
+    images[labels == 0, :, 4:12, 4:24] += 2
+    images[labels == 1, :, 16:24, 4:24] += 2
+    vault = make_vault(images=images.clamp(-1, 1), labels=labels, classes=2, epsilon=1e6)
+    statistics = psm.release(vault, dataclasses.replace(SMALL, width=8, first_iterations=100), run())
+    made, made_labels = psm.synthesize(statistics, vault.facts, psm.Config(iterations=100), run(psm.FIRST_SPC))
+    for label in (0, 1):
+        ours, other = (
+            torch.cosine_similarity(made[made_labels == label].mean(0).flatten(), images[labels == k].mean(0).flatten(), 0)
+            for k in (label, 1 - label)
+        )
+        assert ours > 0.5 and ours > other + 0.3
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
+    """Stopped after any checkpoint: after the first release, in the first set, at its end."""
+    data = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+    whole = psm.release(make_vault(images=data), SMALL, run())
+
+    saved = []
+    vault, interrupted = make_vault(images=data), run()
+
+    def checkpoint(state):
+        saved.append(copy.deepcopy((state, vault.state(), interrupted.generator.get_state())))
+        if len(saved) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        psm.release(vault, SMALL, dataclasses.replace(interrupted, checkpoint=checkpoint))
+    state, vault_state, generator_state = saved[-1]
+    resumed_vault, resumed = make_vault(images=data), run()
+
+    def restore():
+        resumed_vault.load_state(vault_state)
+        resumed.generator.set_state(generator_state)
+        return state
+
+    rest = psm.release(resumed_vault, SMALL, dataclasses.replace(resumed, restore=restore))
+    for name, tensor in whole.to_tensors().items():
+        assert (tensor == rest.to_tensors()[name]).all(), name
+    assert [entry.count for entry in resumed_vault.ledger.releases] == [1, 1]
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_an_interrupted_set_ends_with_the_same_bits(make_vault, stop):
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    config = psm.Config(iterations=4, first_iterations=3)
+    whole, _ = psm.synthesize(statistics, vault.facts, config, run(2))
+    saved, interrupted = [], run(2)
+
+    def checkpoint(state):
+        saved.append(copy.deepcopy((state, interrupted.generator.get_state())))
+
+    psm.synthesize(statistics, vault.facts, config, dataclasses.replace(interrupted, checkpoint=checkpoint))
+    state, generator_state = saved[stop - 1]
+    resumed = run(2)
+
+    def restore():
+        resumed.generator.set_state(generator_state)
+        return state
+
+    rest, _ = psm.synthesize(statistics, vault.facts, config, dataclasses.replace(resumed, restore=restore))
+    assert torch.equal(whole, rest)
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(PrivsetError, match="first_share = 1"):
+        psm.ReleaseConfig(first_share=1)

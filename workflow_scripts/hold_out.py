@@ -1,0 +1,15 @@
+"""Rule hold_out: a dataset's last training records as a test half, to choose hyper-parameters by."""
+
+from pathlib import Path
+
+from privset import holdout
+from privset.progress import job
+
+
+def main(smk):
+    with job(smk):
+        holdout.hold_out(Path(smk.input[0]).parent, Path(smk.output[0]).parent)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

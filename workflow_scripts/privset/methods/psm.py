@@ -1,0 +1,307 @@
+"""PSM, private statistics matching: two Gaussian releases over all records, then images whose own statistics are those.
+
+1. The class sums of normalised features of random networks, with noisy class counts.
+2. The class sums of the last layer's gradients (error times feature) at networks trained on a set that matches the first.
+
+Everything else is post-processing: a set of any size, as often as one likes, costs no further privacy. docs/psm.md is the method
+section: sensitivities, composition, related work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from privset import PrivsetError, accounting, evaluation, networks
+from privset.datasets import PublicFacts
+from privset.methods import Run
+from privset.vault import Vault
+
+CHUNK = 50
+"""Records per forward pass: what stays in a processor's cache (twice as fast as 500)."""
+SCHEDULES = (40, 80, 150, 300)
+"""SGD steps of the trained networks, in turn: from hardly trained to converged on the first set."""
+FIRST_SPC = 10
+"""Images per class of the first set, the one that the trained networks are trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """What is asked of the private data."""
+
+    random_networks: int = 20
+    trained_networks: int = 8
+    """0: no second release, and the whole budget for the first."""
+    width: int = 32
+    """Channels of every matching ConvNet."""
+    first_share: float = 0.4
+    """Share of the budget, in mu^2 of Gaussian DP, that the first release gets."""
+    count_weight: float = 0.1
+    """Value of the counting coordinate beside features of norm 1."""
+    error_clip: float = 0.7
+    """L2 clip of a record's error, softmax minus one-hot."""
+    first_iterations: int = 1300
+    """Steps of the first set."""
+    learning_rate: float = 0.05
+
+    def __post_init__(self):
+        if not 0 < self.first_share < 1:
+            raise PrivsetError(f"psm: first_share = {self.first_share}: must be between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How a set is computed from the releases."""
+
+    iterations: int = 1800
+    first_iterations: int = 1300
+    """Steps that match features alone, before those, for a set of another size than the first one."""
+    feature_share: float = 0.3
+    """Share of the iterations that match features, the others match gradients."""
+    learning_rate: float = 0.05
+
+
+@dataclass
+class Statistics:
+    """What left the vault, and the networks that give it a meaning."""
+
+    random: list[nn.Sequential]
+    trained: list[nn.Sequential]
+    means: Tensor
+    """(random networks, classes, F): noisy mean features of each class."""
+    gradients: Tensor
+    """(trained networks, classes, classes, F): noisy mean error times feature of the records of each class."""
+    counts: Tensor
+    """(classes,): noisy numbers of records."""
+    first: Tensor
+    """(FIRST_SPC * classes, C, H, W): the first set."""
+    error_clip: float
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Everything by name, for a file."""
+
+        def weights(bank: list[nn.Sequential]) -> Tensor:
+            flat = [nn.utils.parameters_to_vector(network.parameters()) for network in bank]
+            return torch.stack(flat) if flat else torch.zeros(0, 0)
+
+        tensors = {"random": weights(self.random), "trained": weights(self.trained), "means": self.means}
+        tensors |= {"gradients": self.gradients, "counts": self.counts, "first": self.first}
+        tensors |= {"width": torch.tensor(self.random[0][0].out_channels), "error_clip": torch.tensor(self.error_clip)}
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], facts: PublicFacts) -> Statistics:
+        """The inverse of `to_tensors`."""
+
+        def bank(weights: Tensor) -> list[nn.Sequential]:
+            made = [_network(facts, int(tensors["width"]), torch.Generator(weights.device)) for _ in weights]
+            for network, vector in zip(made, weights, strict=True):
+                nn.utils.vector_to_parameters(vector, network.parameters())
+            return [network.requires_grad_(False) for network in made]
+
+        rest = {name: tensors[name] for name in ("means", "gradients", "counts", "first")}
+        return cls(
+            random=bank(tensors["random"]), trained=bank(tensors["trained"]), error_clip=float(tensors["error_clip"]), **rest
+        )
+
+
+def _network(facts: PublicFacts, width: int, generator: torch.Generator) -> nn.Sequential:
+    network = networks.build(
+        "convnet", channels=facts.channels, classes=facts.classes, size=facts.size, generator=generator, width=width
+    )
+    return network.requires_grad_(False)
+
+
+def features(network: nn.Sequential, images: Tensor) -> Tensor:
+    """(N, F): what the last layer sees, scaled to norm 1."""
+    return F.normalize(network[:-1](images), dim=1)
+
+
+def error_features(network: nn.Sequential, images: Tensor, labels: Tensor, clip: float) -> Tensor:
+    """(N, classes, F): gradient of each image's cross-entropy in the last layer's weights, with the feature scaled to norm 1
+    and the error, softmax minus one-hot, clipped to `clip`; so its own norm is at most `clip`."""
+    raw = network[:-1](images)
+    error = network[-1](raw).softmax(1) - F.one_hot(labels, network[-1].out_features)
+    error = error * (clip / error.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+    return error[:, :, None] * F.normalize(raw, dim=1)[:, None, :]
+
+
+def _optimise(
+    images: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    facts: PublicFacts,
+    run: Run,
+    *,
+    iterations: int,
+    learning_rate: float,
+    offset: int,
+    restored: dict[str, Any] | None,
+    checkpoint: Callable[[dict[str, Any]], None],
+) -> Tensor:
+    """Adam with a cosine decay to a twentieth, on pixels that stay in their range; steps are reported from `offset` + 1 on."""
+    images = images.clone().requires_grad_()
+    optimiser = torch.optim.Adam([images], lr=learning_rate, betas=(0.9, 0.99))
+    black, white = (facts.normalise(images.new_full((1, facts.channels, 1, 1), value)) for value in (0.0, 1.0))
+    done = 0
+    if restored:
+        done = restored["iteration"]
+        images.data.copy_(restored["images"])
+        optimiser.load_state_dict(restored["optimiser"])
+    for iteration in range(done + 1, iterations + 1):
+        decay = 0.05 + 0.95 * (1 + math.cos(math.pi * (iteration - 1) / iterations)) / 2
+        optimiser.param_groups[0]["lr"] = learning_rate * decay
+        value = loss(images)
+        (images.grad,) = torch.autograd.grad(value, [images])
+        optimiser.step()
+        with torch.no_grad():
+            images.clamp_(black, white)
+        run.report(offset + iteration, value.detach())
+        run.snapshot(offset + iteration, lambda: (images.detach(), labels))
+        checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state_dict()})
+    return images.detach()
+
+
+def _average(labels: Tensor, classes: int) -> Tensor:
+    """(classes, N): the matrix that averages rows by class."""
+    one_hot = F.one_hot(labels, classes).float().T
+    return one_hot / one_hot.sum(1, keepdim=True)
+
+
+def _feature_loss(random: list[nn.Sequential], means: Tensor, labels: Tensor, run: Run) -> Callable[[Tensor], Tensor]:
+    """Squared distance of the class means of features, at one network at random."""
+    average = _average(labels, means.shape[1])
+
+    def loss(images: Tensor) -> Tensor:
+        index = int(torch.randint(len(random), (), generator=run.generator, device=images.device))
+        return (average @ features(random[index], images) - means[index]).square().sum()
+
+    return loss
+
+
+def _start(labels: Tensor, facts: PublicFacts, run: Run) -> Tensor:
+    return 0.5 * torch.randn(len(labels), *facts.shape, generator=run.generator, device=labels.device)
+
+
+def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
+    """The two releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
+    facts = vault.facts
+    whole = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
+    # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019); the last factor is for rounding.
+    share = config.first_share if config.trained_networks else 1.0
+    random = [_network(facts, config.width, run.generator) for _ in range(config.random_networks)]
+    chunks = -(-facts.records // CHUNK)
+    training = [SCHEDULES[index * len(SCHEDULES) // config.trained_networks] for index in range(config.trained_networks)]
+    run.start(chunks + config.first_iterations + sum(training) + chunks * bool(training))
+    step = 0
+
+    def asked(rows: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        """`rows`, counted as a step."""
+
+        def count(images: Tensor, labels: Tensor) -> Tensor:
+            nonlocal step
+            step += 1
+            run.report(step, images.new_zeros(()))
+            return rows(images, labels)
+
+        return count
+
+    def counted_features(images: Tensor, labels: Tensor) -> Tensor:
+        one = images.new_full((len(images), 1), config.count_weight)
+        return torch.cat([part for network in random for part in (features(network, images), one)], dim=1)
+
+    labels = torch.arange(facts.classes, device=vault.device).repeat_interleave(FIRST_SPC)
+    start = _start(labels, facts, run)  # drawn before a checkpoint restores the generator, as in an uninterrupted run
+    state = run.restore() or {}
+    if "sums" not in state:
+        state["sums"] = vault.feature_sums(
+            asked(counted_features),
+            clip=math.sqrt(len(random) * (1 + config.count_weight**2)),
+            noise_multiplier=whole / math.sqrt(share) * (1 + 1e-9),
+            relation="add-or-remove-one",
+            chunk=CHUNK,
+        )
+        run.checkpoint(state)
+    sums = state["sums"].view(facts.classes, len(random), -1)
+    counts = (sums[:, :, -1].mean(1) / config.count_weight).clamp(min=1)
+    means = (sums[:, :, :-1] / counts[:, None, None]).transpose(0, 1).contiguous()
+
+    first = _optimise(
+        *(start, labels, _feature_loss(random, means, labels, run), facts, run),
+        iterations=config.first_iterations,
+        learning_rate=config.learning_rate,
+        offset=chunks,
+        restored=state.get("first"),
+        checkpoint=lambda first: run.checkpoint({**state, "first": first}),
+    )
+
+    if not training:
+        none = means.new_zeros(0, facts.classes, facts.classes, means.shape[2])
+        return Statistics(random, [], means, none, counts, first, config.error_clip)
+    trained = []
+    for index, steps in enumerate(training):
+        network = _network(facts, config.width, run.generator).requires_grad_(True)
+        offset = chunks + config.first_iterations + sum(training[:index])
+        evaluation.train(
+            *(network, first, labels, evaluation.Schedule(steps=steps)),
+            augmentation="crop_scale_rotate",
+            generator=run.generator,
+            report=lambda step, loss, offset=offset: run.report(offset + step, loss),
+        )
+        trained.append(network.eval().requires_grad_(False))
+
+    def errors(images: Tensor, labels: Tensor) -> Tensor:
+        return torch.cat([error_features(n, images, labels, config.error_clip).flatten(1) for n in trained], dim=1)
+
+    step = chunks + config.first_iterations + sum(training)
+    sums = vault.feature_sums(
+        asked(errors),
+        clip=config.error_clip * math.sqrt(len(trained)),
+        noise_multiplier=whole / math.sqrt(1 - share) * (1 + 1e-9),
+        relation="add-or-remove-one",
+        chunk=CHUNK,
+    )
+    sums = sums.view(facts.classes, len(trained), facts.classes, -1)
+    gradients = (sums / counts[:, None, None, None]).transpose(0, 1).contiguous()
+    return Statistics(random, trained, means, gradients, counts, first, config.error_clip)
+
+
+def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: Run) -> tuple[Tensor, Tensor]:
+    """A set of `run.spc` images per class whose statistics are the released ones. No access to data."""
+    labels = run.balanced_labels(facts.classes)
+    match_features = _feature_loss(statistics.random, statistics.means, labels, run)
+    average = _average(labels, facts.classes)
+
+    def match_both(images: Tensor) -> Tensor:
+        if not statistics.trained or torch.rand((), generator=run.generator, device=images.device) < config.feature_share:
+            return match_features(images)
+        index = int(torch.randint(len(statistics.trained), (), generator=run.generator, device=images.device))
+        rows = error_features(statistics.trained[index], images, labels, statistics.error_clip)
+        ours = (average @ rows.flatten(1)).view_as(statistics.gradients[index])
+        return (ours - statistics.gradients[index]).square().sum()
+
+    from_first = run.spc == FIRST_SPC
+    before = 0 if from_first else config.first_iterations
+    run.start(before + config.iterations)
+    images = statistics.first if from_first else _start(labels, facts, run)
+    state = run.restore() or {"stage": "features", "matching": None}
+    options = {"learning_rate": config.learning_rate}
+    if not from_first and state["stage"] == "features":
+        images = _optimise(
+            *(images, labels, match_features, facts, run),
+            **{**options, "iterations": before, "offset": 0, "restored": state["matching"]},
+            checkpoint=lambda matching: run.checkpoint({"stage": "features", "matching": matching}),
+        )
+        state = {"stage": "both", "matching": None}
+    images = _optimise(
+        *(images, labels, match_both, facts, run),
+        **{**options, "iterations": config.iterations, "offset": before, "restored": state["matching"]},
+        checkpoint=lambda matching: run.checkpoint({"stage": "both", "matching": matching}),
+    )
+    return images, labels
