@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import torch
 
+from privset.allocator import keep_freed_memory
 from privset.datasets import PublicFacts
 from privset.vault import Vault, noise_generator
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "slurm", "resources", "envs", "tests/config")
 
 torch.set_num_threads(1)
+keep_freed_memory()
 hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples for everybody
 hypothesis.settings.load_profile("fixed")
 

@@ -14,6 +14,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from privset import PrivsetError
+from privset.allocator import keep_freed_memory
 
 INTERVAL = 30.0
 """Seconds between two lines of a log."""
@@ -61,8 +62,10 @@ class Progress:
 
 @contextlib.contextmanager
 def job(smk) -> Iterator[TextIO]:
-    """The frame of every thin script: opens the rule's log and sets the threads; a PrivsetError ends in one clear line."""
+    """The frame of every thin script: opens the rule's log, sets the threads and the allocator; a PrivsetError ends in one clear
+    line."""
     if "torch" in sys.modules:  # reporting scripts do without
+        keep_freed_memory()
         sys.modules["torch"].set_num_threads(max(1, smk.threads))
     path = Path(smk.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
