@@ -99,6 +99,18 @@ rule table_storage:
     localrule: True
 
 
+# What each part of PSM brings: a table, accuracy against epsilon, and the images over the optimisation.
+rule ablation_psm:
+    input:
+        expand("results/{preset}/tables/ablation_psm.md", preset=PRESET),
+        expand(
+            "results/{preset}/figures/{figure}.pdf",
+            preset=PRESET,
+            figure=["fig_psm_epsilon", "fig_psm_images"],
+        ),
+    localrule: True
+
+
 rule fig_samples:
     input:
         expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),

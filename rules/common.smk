@@ -24,6 +24,7 @@ try:
 except PrivsetError as error:
     raise WorkflowError(str(error)) from None
 
+PRESETS = config["presets"]
 OWN = config.get("datasets", {})  # the user's own, by name
 STARTED = time.time()
 CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
@@ -51,18 +52,29 @@ wildcard_constraints:
     spc="[^/]+",
     seed="[^/]+",
     network="[^/]+",
-    table="table[12]|table_storage",
+    table="table[12]|table_storage|ablation_psm|fig_psm_epsilon",
 
 
 def preset_of(wildcards):
     """The preset block of a job; a name that is not configured ends in one line."""
-    return _choice("preset", wildcards.preset, config["presets"])
+    return _choice("preset", wildcards.preset, PRESETS)
 
 
 def _choice(what, value, known):
     if value not in known:
         raise WorkflowError(f"{what} = {value}: choose from {', '.join(known)}")
     return known[value] if isinstance(known, dict) else value
+
+
+def method_block(preset, row):
+    """The configuration of a row: a method's, or that of a variant in the ablation, which says what differs from its method."""
+    methods = preset["methods"]
+    variants = preset.get("ablation", {}).get("variants", {})
+    _choice("method", row, [*methods, *variants])
+    if row in methods:
+        return methods[row]
+    base = methods[method_of(row)]
+    return base | {key: base.get(key, {}) | own for key, own in variants[row].items()}
 
 
 def _check_cell(wildcards):
@@ -77,7 +89,7 @@ def _check_cell(wildcards):
             f"epsilon = {wildcards.epsilon}: it is spelled {text} in paths"
         )
     checked_dataset(wildcards)
-    _choice("method", wildcards.method, preset["methods"])
+    method_block(preset, wildcards.method)
     if (wildcards.method == "real") != (text == "inf"):
         raise WorkflowError(
             f"method {wildcards.method} with epsilon = {text}: eps inf belongs to method real alone"
@@ -103,7 +115,7 @@ def _check_cell(wildcards):
 
 def cells(preset_name):
     """Every (dataset, method, epsilon, spc, seed) of a preset, as dictionaries of path parts."""
-    preset = config["presets"][preset_name]
+    preset = PRESETS[preset_name]
     found = []
     for dataset, (method, block) in product(
         preset["datasets"], preset["methods"].items()
@@ -115,13 +127,15 @@ def cells(preset_name):
         )
         spcs = ["all"] if method == "real" else block["spc"]
         for epsilon, spc, seed in product(epsilons, spcs, preset["set_seeds"]):
-            found.append(
-                {
-                    **{"preset": preset_name, "dataset": dataset, "method": method},
-                    **{"epsilon": epsilon, "spc": str(spc), "seed": str(seed)},
-                }
-            )
+            found.append(_cell(preset_name, dataset, method, epsilon, spc, seed))
     return found
+
+
+def _cell(preset, dataset, method, epsilon, spc, seed):
+    return {
+        **{"preset": preset, "dataset": dataset, "method": method},
+        **{"epsilon": epsilon, "spc": str(spc), "seed": str(seed)},
+    }
 
 
 def paths(pattern, chosen):
@@ -133,12 +147,17 @@ def table_runs(preset_name, table):
     at the largest epsilon, with the sets of more than one image per class and the real data; the storage table every method
     at every size of set.
     """
-    preset = config["presets"][preset_name]
+    preset = PRESETS[preset_name]
     largest = epsilon_text(max(map(float, preset["epsilon"])))
-    if table == "table_storage":
+    others = {
+        "table_storage": storage_cells,
+        "ablation_psm": ablation_cells,
+        "fig_psm_epsilon": epsilon_cells,
+    }
+    if table in others:
         return [
             {**cell, "network": preset["networks"][0]}
-            for cell in storage_cells(preset_name)
+            for cell in others[table](preset_name)
         ]
     if table == "table1":
         chosen = [cell for cell in cells(preset_name) if cell["method"] != "real"]
@@ -156,7 +175,7 @@ def table_runs(preset_name, table):
 
 def storage_cells(preset_name):
     """Every private method at the largest epsilon with each of the preset's storage sizes, and with its own largest."""
-    preset = config["presets"][preset_name]
+    preset = PRESETS[preset_name]
     largest = epsilon_text(max(map(float, preset["epsilon"])))
     found = {}
     for cell in cells(preset_name):
@@ -165,6 +184,51 @@ def storage_cells(preset_name):
                 other = {**cell, "spc": str(spc)}
                 found[tuple(other.values())] = other
     return list(found.values())
+
+
+def _ablation(preset_name):
+    blocks = {name: block.get("ablation") for name, block in PRESETS.items()}
+    return _choice(
+        "ablation in preset", preset_name, {k: v for k, v in blocks.items() if v}
+    )
+
+
+def ablation_cells(preset_name):
+    """PSM and its variants at the ablation's size of set and seeds, for every dataset and epsilon of the preset."""
+    preset, ablation = PRESETS[preset_name], _ablation(preset_name)
+    grid = product(
+        preset["datasets"],
+        ["psm", *ablation["variants"]],
+        map(epsilon_text, preset["epsilon"]),
+        ablation["seeds"],
+    )
+    return [
+        _cell(preset_name, dataset, method, epsilon, ablation["spc"], seed)
+        for dataset, method, epsilon, seed in grid
+    ]
+
+
+def epsilon_cells(preset_name):
+    """Every private method over the ablation's range of epsilon: small sets at its size, generators at their largest."""
+    preset, ablation = PRESETS[preset_name], _ablation(preset_name)
+    methods = [name for name in preset["methods"] if name != "real"]
+    grid = product(
+        preset["datasets"],
+        methods,
+        map(epsilon_text, ablation["epsilon"]),
+        preset["set_seeds"],
+    )
+    return [
+        _cell(preset_name, dataset, method, epsilon, spc, seed)
+        for dataset, method, epsilon, seed in grid
+        for spc in [
+            (
+                ablation["spc"]
+                if ablation["spc"] in preset["methods"][method]["spc"]
+                else max(preset["methods"][method]["spc"])
+            )
+        ]
+    ]
 
 
 def finished_tables(preset_name):
@@ -210,10 +274,21 @@ def certificates(wildcards):
     return paths(CERTIFICATE, cells(wildcards.preset))
 
 
-def sample_sets(wildcards):
-    largest = epsilon_text(
-        max(map(float, config["presets"][wildcards.preset]["epsilon"]))
+def optimisation_snapshots(wildcards):
+    """Of PSM's sets behind the ablation, those of its first seed at the largest epsilon."""
+    chosen = [
+        cell for cell in ablation_cells(wildcards.preset) if cell["method"] == "psm"
+    ]
+    largest = max((cell["epsilon"] for cell in chosen), key=float)
+    first = chosen[0]["seed"]
+    return paths(
+        f"{CELL}/snapshots.npz",
+        [c for c in chosen if (c["epsilon"], c["seed"]) == (largest, first)],
     )
+
+
+def sample_sets(wildcards):
+    largest = epsilon_text(max(map(float, PRESETS[wildcards.preset]["epsilon"])))
     return paths(
         SET, [cell for cell in cells(wildcards.preset) if cell["epsilon"] == largest]
     )
@@ -222,7 +297,7 @@ def sample_sets(wildcards):
 def method_config(wildcards):
     """The method's hyper-parameters, overlaid by those of the set's size and by those of the dataset."""
     _check_cell(wildcards)
-    block = preset_of(wildcards)["methods"][wildcards.method]
+    block = method_block(preset_of(wildcards), wildcards.method)
     by_spc = {str(spc): values for spc, values in block.get("by_spc", {}).items()}
     by_dataset = block.get("by_dataset", {})
     return {
@@ -234,7 +309,7 @@ def method_config(wildcards):
 
 def release_config(wildcards):
     _check_cell(wildcards)
-    return preset_of(wildcards)["methods"][wildcards.method].get("releases", {})
+    return method_block(preset_of(wildcards), wildcards.method).get("releases", {})
 
 
 def noise_source(wildcards):

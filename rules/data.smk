@@ -2,14 +2,14 @@
 
 
 rule fetch:
-    wildcard_constraints:
-        dataset="(?![^/]*_validation/)[^/]+",
     output:
         expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
     log:
         "results/logs/fetch/{dataset}.log",
     benchmark:
         "results/benchmarks/fetch/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="(?![^/]*_validation/)[^/]+",
     localrule: True
     conda:
         "../envs/torch.yaml"

@@ -74,3 +74,51 @@ rule augmentation:
         "Draw the augmentation of {wildcards.dataset}"
     script:
         "../workflow_scripts/augmentation.py"
+
+
+rule epsilons:
+    input:
+        "results/{preset}/metrics/fig_psm_epsilon.csv",
+    output:
+        multiext("results/{preset}/figures/fig_psm_epsilon", ".pdf", ".png"),
+    log:
+        "results/logs/epsilons/{preset}.log",
+    benchmark:
+        "results/benchmarks/epsilons/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("epsilons"),
+    message:
+        "Draw accuracy against epsilon"
+    script:
+        "../workflow_scripts/epsilons.py"
+
+
+rule optimisation:
+    input:
+        optimisation_snapshots,
+    output:
+        multiext("results/{preset}/figures/fig_psm_images", ".pdf", ".png"),
+    log:
+        "results/logs/optimisation/{preset}.log",
+    benchmark:
+        "results/benchmarks/optimisation/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("optimisation"),
+    message:
+        "Draw PSM's images over the optimisation"
+    script:
+        "../workflow_scripts/optimisation.py"

@@ -3,8 +3,6 @@
 
 
 rule synthesize:
-    wildcard_constraints:
-        method=f"(?!({RELEASING})/)[^/]+",
     input:
         data=data_files,
     output:
@@ -17,6 +15,8 @@ rule synthesize:
         "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
     benchmark:
         "results/benchmarks/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=f"(?!({RELEASING})/)[^/]+",
     # The longest jobs first, so that none is left alone at the end.
     priority: 10
     conda:
@@ -41,8 +41,6 @@ rule synthesize:
 
 
 rule release:
-    wildcard_constraints:
-        method=RELEASING,
     input:
         data=data_files,
     output:
@@ -52,6 +50,8 @@ rule release:
         "results/logs/release/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.log",
     benchmark:
         "results/benchmarks/release/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=RELEASING,
     priority: 20
     conda:
         "../envs/torch.yaml"
@@ -74,8 +74,6 @@ rule release:
 
 
 rule condense:
-    wildcard_constraints:
-        method=RELEASING,
     input:
         statistics=f"{RELEASES}/statistics.npz",
         certificate=f"{RELEASES}/certificate.json",
@@ -90,6 +88,8 @@ rule condense:
         "results/logs/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
     benchmark:
         "results/benchmarks/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=RELEASING,
     priority: 10
     conda:
         "../envs/torch.yaml"

@@ -12,8 +12,9 @@ def main(smk):
     with job(smk):
         text = {"epsilon": str, "spc": str}
         metrics = pd.read_csv(smk.input.metrics, dtype=text)
-        if smk.wildcards.table == "table_storage":
-            table = tables.storage(metrics, datasets=smk.params.datasets)
+        others = {"table_storage": tables.storage, "ablation_psm": tables.ablation}
+        if smk.wildcards.table in others:
+            table = others[smk.wildcards.table](metrics, datasets=smk.params.datasets)
         else:
             reported = pd.read_csv(smk.input.reported, dtype=text)
             table = tables.comparison(smk.wildcards.table, metrics, reported, datasets=smk.params.datasets)

@@ -113,8 +113,8 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     config["presets"]["quick"]["set_seeds"] = [0]
     config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
     path.write_text(yaml.safe_dump(config))
-    # A list in a second configuration file replaces the first: Table 2 has 6 cells x 2 networks.
-    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 12
+    # A list in a second configuration file replaces the first: Table 2 has 8 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 16
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import seaborn
 
 from privset.artifacts import read_json, read_set, write_atomically
 from privset.mosaic import mosaic
-from privset.reporting import DATASETS, method_title
+from privset.reporting import DATASETS, is_small_set, method_title
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -86,4 +87,57 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, names: tuple[str, ...],
         )
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
+        _save(figure, paths)
+
+
+MARKERS = "osD^vP"
+
+
+def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
+    """Test accuracy against epsilon, one panel per dataset, one line per method."""
+    names = list(dict.fromkeys(metrics.dataset))
+    with seaborn.axes_style("whitegrid", rc=STYLE), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(names), figsize=(3.25 * len(names), 2.6), layout="constrained", squeeze=False)
+        for axis, name in zip(axes[0], names, strict=True):
+            for marker, ((method, spc), rows) in zip(
+                MARKERS, metrics[metrics.dataset == name].groupby(["method", "spc"]), strict=False
+            ):
+                per_set = rows.groupby(["epsilon", "set_seed"])["test_accuracy"].mean().groupby("epsilon")
+                mean, std = per_set.mean(), per_set.std()
+                shade = {"psm": "black", "psg": "0.35"}.get(method, "0.6")
+                label = method_title(method, spc) if is_small_set(method) else f"{method_title(method, spc)} ({spc} per class)"
+                axis.plot(mean.index, mean, marker=marker, markersize=4, color=shade, label=label)
+                if std.notna().all():
+                    axis.fill_between(mean.index, mean - std, mean + std, color=shade, alpha=0.2)
+            axis.set(xscale="log", xlabel="epsilon", ylabel="test accuracy (%)", title=DATASETS.get(name, name))
+            ticks = sorted(metrics.epsilon.unique())
+            axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
+            axis.minorticks_off()
+        axes[0, 0].legend(fontsize=8)
+        sets = metrics.groupby(["dataset", "method", "epsilon"]).set_seed.nunique().max()
+        band = "bands: standard deviation over them" if sets > 1 else "no band: one set"
+        figure.supxlabel(f"{preset} preset, {sets} set(s) per point, {band}", fontsize=8)
+        _save(figure, paths)
+
+
+def optimisation(snapshots: list[Path], paths: list[Path], *, preset: str) -> None:
+    """The first image of every class at logarithmically spaced steps of the optimisation, one panel per dataset."""
+    with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
+        contents = [np.load(path) for path in snapshots]
+        height = 0.7 + 3 * max(len(content["step"]) / len(np.unique(content["labels"])) for content in contents)
+        size = (3.25 * len(snapshots), height)
+        figure, axes = plt.subplots(1, len(snapshots), figsize=size, layout="constrained", squeeze=False)
+        for axis, path, content in zip(axes[0], snapshots, contents, strict=True):
+            steps, images, labels = content["step"], content["images"], content["labels"]
+            first = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
+            # One row per step: mosaic draws one row per "class".
+            flat = images[:, first].reshape(-1, *images.shape[2:])
+            axis.imshow(
+                mosaic(flat, np.repeat(np.arange(len(steps)), len(first)), columns=len(first)), cmap="gray", vmin=0, vmax=1
+            )
+            height = images.shape[3] + 1
+            axis.set(xticks=[], yticks=[(row + 0.5) * height for row in range(len(steps))], yticklabels=steps, ylabel="step")
+            cell = read_json(path.with_name("certificate.json"))["cell"]
+            axis.set_title(f"{DATASETS.get(cell['dataset'], cell['dataset'])}, eps={cell['epsilon']}, spc={cell['spc']}")
+        figure.supxlabel(f"One column per class; 0 black, 1 white ({preset} preset).", fontsize=8)
         _save(figure, paths)
