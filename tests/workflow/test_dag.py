@@ -10,7 +10,6 @@ from snakemake import cli
 from conftest import ROOT, snakemake
 
 # PSM's releases, for two datasets and two eps, serve its sets of every size (rule condense).
-PSM = {"release": 4, "condense": 8}
 QUICK = {
     "fetch": 2,
     "synthesize": 14,
@@ -63,19 +62,29 @@ def plan(repository, *arguments):
         ("paper", "all_tables", PAPER),
         ("quick", "all", {**QUICK, **QUICK_STORAGE, "samples": 1}),
         ("paper", "all", {**PAPER, **PAPER_STORAGE, "samples": 1}),
-        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2; psm's sets from its releases
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2, "release": 4, "condense": 8}),
+        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2}),
+        ("psm", "all_sets", {"fetch": 2, "synthesize": 8 + 4, "release": 4, "condense": 8}),
+        # 6 rows x 2 datasets x 2 eps x 3 seeds of the table; 6 eps x 2 datasets x 3 methods of the figure, 4 psm in both
+        (
+            "psm",
+            "ablation_psm",
+            {
+                **{"fetch": 2, "release": 72 + 12 - 4, "condense": 72 + 12 - 4, "synthesize": 24, "evaluate": 72 + 36 - 4},
+                **{"collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
+            },
+        ),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "release": 2, "condense": 4, "samples": 1}),
-        ("quick", "table1", {"fetch": 2, "synthesize": 12, **PSM, "evaluate": 20, "collect": 1, "compare": 1}),
+        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1}),
+        ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
         # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
         (
             "quick",
             "table2",
             {"fetch": 2, "synthesize": 6, "release": 2, "condense": 2, "evaluate": 48, "collect": 1, "compare": 1},
         ),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, **PSM, "privacy": 1}),
-        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "release": 2, "condense": 4, "samples": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "samples": 1}),
     ],
 )
 def test_targets_plan_the_configured_grid(repository, preset, target, expected):
@@ -93,13 +102,13 @@ def test_one_cell_of_any_preset_by_its_path(repository):
 
 
 def test_psms_sets_of_every_size_and_variant_come_from_one_release(repository, tmp_path):
-    cells = [f"results/quick/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
+    cells = [f"results/psm/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
     assert plan(repository, *cells) == {"fetch": 1, "hold_out": 1, "release": 1, "condense": 3}
     config = yaml.safe_load((repository / "config.yaml").read_text())
-    config["presets"]["quick"]["methods"]["psm_features"] = {"spc": [10], "releases": {"trained_networks": 0}}
+    config["presets"]["psm"]["methods"]["psm_features"] = {"spc": [10], "releases": {"trained_networks": 0}}
     path = tmp_path / "variant.yaml"
     path.write_text(yaml.safe_dump(config))
-    variant = "results/quick/sets/mnist/psm_features/eps1/spc10/seed0/set.npz"
+    variant = "results/psm/sets/mnist/psm_features/eps1/spc10/seed0/set.npz"
     assert plan(repository, variant, "--configfile", str(path)) == {"fetch": 1, "release": 1, "condense": 1}
 
 
@@ -113,8 +122,8 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     config["presets"]["quick"]["set_seeds"] = [0]
     config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
     path.write_text(yaml.safe_dump(config))
-    # A list in a second configuration file replaces the first: Table 2 has 8 cells x 2 networks.
-    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 16
+    # A list in a second configuration file replaces the first: Table 2 has 6 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 12
 
 
 @pytest.mark.parametrize(
