@@ -32,6 +32,8 @@ onsuccess:
 
 PRESET = config["preset"]
 TABLES = ["table1", "table1_pairs", "table2", "table_privacy"]
+if "psg_prior" in PRESETS[PRESET]["methods"]:
+    TABLES.append("table3")
 BENCHMARKS = ["private_step", "evaluation"]
 
 
@@ -84,6 +86,12 @@ rule table1:
 rule table2:
     input:
         expand("results/{preset}/tables/table2.md", preset=PRESET),
+    localrule: True
+
+
+rule table3:
+    input:
+        expand("results/{preset}/tables/table3.md", preset=PRESET),
     localrule: True
 
 

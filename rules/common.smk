@@ -52,7 +52,7 @@ wildcard_constraints:
     spc="[^/]+",
     seed="[^/]+",
     network="[^/]+",
-    table="table[12]|table_storage|ablation_psm|fig_psm_epsilon",
+    table="table[123]|table_storage|ablation_psm|fig_psm_epsilon",
 
 
 def preset_of(wildcards):
@@ -123,7 +123,7 @@ def cells(preset_name):
         epsilons = (
             ["inf"]
             if method == "real"
-            else [epsilon_text(value) for value in preset["epsilon"]]
+            else map(epsilon_text, block.get("epsilon", preset["epsilon"]))
         )
         spcs = ["all"] if method == "real" else block["spc"]
         for epsilon, spc, seed in product(epsilons, spcs, preset["set_seeds"]):
@@ -150,6 +150,7 @@ def table_runs(preset_name, table):
     preset = PRESETS[preset_name]
     largest = epsilon_text(max(map(float, preset["epsilon"])))
     others = {
+        "table3": prior_cells,
         "table_storage": storage_cells,
         "ablation_psm": ablation_cells,
         "fig_psm_epsilon": epsilon_cells,
@@ -159,17 +160,26 @@ def table_runs(preset_name, table):
             {**cell, "network": preset["networks"][0]}
             for cell in others[table](preset_name)
         ]
+    known = [cell for cell in cells(preset_name) if cell["method"] != "psg_prior"]
     if table == "table1":
-        chosen = [cell for cell in cells(preset_name) if cell["method"] != "real"]
+        chosen = [cell for cell in known if cell["method"] != "real"]
         return [{**cell, "network": preset["networks"][0]} for cell in chosen]
     chosen = [
         cell
-        for cell in cells(preset_name)
+        for cell in known
         if cell["epsilon"] in (largest, "inf") and cell["spc"] != "1"
     ]
     return [
         {**cell, "network": network}
         for cell, network in product(chosen, preset["networks"])
+    ]
+
+
+def prior_cells(preset_name):
+    """PSG with the generator prior, and without it at the same epsilons and sizes."""
+    found = [cell for cell in cells(preset_name) if cell["method"] == "psg_prior"]
+    return [
+        {**cell, "method": method} for method in ("psg", "psg_prior") for cell in found
     ]
 
 
@@ -179,7 +189,7 @@ def storage_cells(preset_name):
     largest = epsilon_text(max(map(float, preset["epsilon"])))
     found = {}
     for cell in cells(preset_name):
-        if cell["epsilon"] == largest:
+        if cell["epsilon"] == largest and cell["method"] != "psg_prior":
             for spc in [*preset.get("storage", []), int(cell["spc"])]:
                 other = {**cell, "spc": str(spc)}
                 found[tuple(other.values())] = other
@@ -289,9 +299,8 @@ def optimisation_snapshots(wildcards):
 
 def sample_sets(wildcards):
     largest = epsilon_text(max(map(float, PRESETS[wildcards.preset]["epsilon"])))
-    return paths(
-        SET, [cell for cell in cells(wildcards.preset) if cell["epsilon"] == largest]
-    )
+    chosen = [cell for cell in cells(wildcards.preset) if cell["method"] != "psg_prior"]
+    return paths(SET, [cell for cell in chosen if cell["epsilon"] == largest])
 
 
 def method_config(wildcards):

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from privset import PrivsetError, cells, checkpoints
-from privset.methods import Run, psg
+from privset.methods import Run, psg, psg_prior
 from privset.progress import Progress
 
 CONFIG = psg.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
+PRIOR = psg_prior.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
 DATA = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(8))
 
 
@@ -19,7 +20,7 @@ class Killed(Exception):
     pass
 
 
-def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1):
+def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1, method=psg):
     """Run PSG, perhaps killed after a step, with a checkpoint after every step; (images, vault, trajectory, log lines)."""
     vault = make_vault(images=DATA, epsilon=5.0, noise_seed=noise_seed)
     trajectory = cells.Trajectory(Progress("test", io.StringIO()), vault.ledger)
@@ -43,18 +44,18 @@ def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1):
         restore=checkpoint.load,
         checkpoint=checkpoint.save,
     )
-    images, _ = psg.synthesize(vault, CONFIG, run)
+    images, _ = method.synthesize(vault, {psg: CONFIG, psg_prior: PRIOR}[method], run)
     return images, vault, trajectory, lines
 
 
-@pytest.mark.parametrize("kill_after", [1, 2, 4, 6])
-def test_resumed_is_uninterrupted_to_the_bit(make_vault, tmp_path, kill_after):
-    whole, vault, trajectory, _ = start(make_vault, tmp_path / "whole.pt")
+@pytest.mark.parametrize(("method", "kill_after"), [(psg, 1), (psg, 2), (psg, 4), (psg, 6), (psg_prior, 3)])
+def test_resumed_is_uninterrupted_to_the_bit(make_vault, tmp_path, method, kill_after):
+    whole, vault, trajectory, _ = start(make_vault, tmp_path / "whole.pt", method=method)
     with pytest.raises(Killed):
-        start(make_vault, tmp_path / "c.pt", kill_after=kill_after)
+        start(make_vault, tmp_path / "c.pt", kill_after=kill_after, method=method)
     # The vault of the second process has other generators: all that counts must come from the checkpoint.
     seed = 1 if kill_after == 1 else 77  # nothing was saved before the first step ended
-    resumed, vault_again, trajectory_again, lines = start(make_vault, tmp_path / "c.pt", noise_seed=seed)
+    resumed, vault_again, trajectory_again, lines = start(make_vault, tmp_path / "c.pt", noise_seed=seed, method=method)
     assert torch.equal(whole, resumed)
     assert vault.ledger.releases == vault_again.ledger.releases
     assert [row[:3] for row in trajectory.rows] == [row[:3] for row in trajectory_again.rows]

@@ -74,7 +74,7 @@ P = ("presets", "quick")
         (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
         (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
-        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, calibration'),
+        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, psm, calibration'),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
         (
             (*P, "datasets"),
@@ -95,7 +95,7 @@ def test_bad_values_in_one_line(path, value, line):
     [
         ((*P, "epsilons"), [1], ["presets.quick", "unknown key 'epsilons'", "known keys", "epsilon"]),
         ((*P, "methods", "psg", "config", "iteration"), 3, ["methods.psg.config", "unknown key 'iteration'", "iterations"]),
-        ((*P, "methods", "psgg"), {}, ["methods", "unknown key 'psgg'", "dp_merf, psg, psm, real"]),
+        ((*P, "methods", "psgg"), {}, ["methods", "unknown key 'psgg'", "dp_merf, psg, psg_prior, psm, real"]),
         (("presets", "quick"), {"datasets": ["mnist"]}, ["missing key", "'epsilon'"]),
         ((*P, "evaluation", "large_sets", "default", "learning_rat"), 1, ["unknown key 'learning_rat'", "learning_rate"]),
     ],

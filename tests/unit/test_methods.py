@@ -8,7 +8,7 @@ import torch
 
 from privset import PrivsetError, accounting
 from privset.datasets import PublicFacts
-from privset.methods import Run, dp_merf, load, psg
+from privset.methods import Run, dp_merf, load, psg, psg_prior
 from privset.rows import METHODS
 from privset.seeds import derived_seed
 from privset.vault import Vault
@@ -107,11 +107,7 @@ DATA = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(8))
 
 def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
     """A sanity check, never a result: on two easy classes and a huge budget a network trained on the set is right."""
-    generator = torch.Generator().manual_seed(3)
-    labels = torch.arange(200) % 2
-    images = 0.3 * torch.randn(200, 1, 28, 28, generator=generator)
-    images[labels == 0, :, 4:12, 4:24] += 2
-    images[labels == 1, :, 16:24, 4:24] += 2
+    images, labels = easy_classes()
     vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
     config = psg.Config(iterations=20, outer=1, inner=1, batches=5, batch_size=50, width=8, clip=1.0, image_learning_rate=1.0)
     start = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -122,6 +118,42 @@ def test_psg_with_hardly_any_noise_learns_the_classes(make_vault):
         return [torch.cosine_similarity(c.flatten(), t.flatten(), 0).item() for c, t in zip(candidates, truth, strict=True)]
 
     assert all(after > before + 0.2 for before, after in zip(match(start), match(learned), strict=True))
+
+
+def test_the_prior_makes_the_same_kind_of_releases_and_its_set_is_the_generators(make_vault):
+    """The set and the fresh samples come from one generator: other codes, other images, the same releases."""
+    vault, kept = make_vault(epsilon=5.0, images=DATA), {}
+    config = psg_prior.Config(iterations=3, inner=1, batches=2, batch_size=20, width=4)
+    start = run(2)
+    made = Run(spc=2, generator=start.generator, keep=lambda name, images: kept.update({name: images}))
+    images, labels = psg_prior.synthesize(vault, config, made)
+    assert images.shape == kept["fresh_codes"].shape == (20, 1, 28, 28) and not images.requires_grad
+    assert labels.tolist() == [label for label in range(10) for _ in range(2)]
+    assert not torch.equal(images, kept["fresh_codes"])
+    (entry,) = vault.ledger.releases
+    assert entry.count == 3 * 2 * 2 and 4.99 < vault.ledger.spent() <= 5.0
+    again, _ = psg_prior.synthesize(make_vault(epsilon=5.0, images=DATA), config, run(2))
+    assert torch.equal(images, again)
+
+
+def easy_classes():
+    """Two classes that anyone can tell apart: a bright block above or below the middle."""
+    labels = torch.arange(200) % 2
+    images = 0.3 * torch.randn(200, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+    images[labels == 0, :, 4:12, 4:24] += 2
+    images[labels == 1, :, 16:24, 4:24] += 2
+    return images, labels
+
+
+def test_the_prior_learns_the_classes_through_the_generators_weights(make_vault):
+    """A sanity check, never a result: with hardly any noise each class's image is more like its own class than the other."""
+    images, labels = easy_classes()
+    vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
+    options = {"iterations": 20, "outer": 1, "inner": 1, "batches": 5, "batch_size": 50, "width": 8, "clip": 1.0}
+    learned, _ = psg_prior.synthesize(vault, psg_prior.Config(**options), run(1))
+    truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
+    likeness = torch.cosine_similarity(learned.flatten(1)[:, None], truth.flatten(1)[None], dim=2)
+    assert likeness[0, 0] > likeness[0, 1] + 0.3 and likeness[1, 1] > likeness[1, 0] + 0.3
 
 
 def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):

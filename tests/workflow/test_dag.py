@@ -40,7 +40,7 @@ QUICK_STORAGE = {
     "collect": 3,
     "compare": 3,
 }
-PAPER_STORAGE = {"synthesize": 18 + 2 * (1 + 4), "evaluate": 104 + 2 * (1 + 4), "collect": 3, "compare": 3}
+PAPER_STORAGE = {"synthesize": 24 + 2 * (1 + 4), "evaluate": 110 + 2 * (1 + 4), "collect": 4, "compare": 4}
 
 
 def planned(output):

@@ -63,6 +63,7 @@ class Trajectory:
         self.progress, self.ledger = progress, ledger
         self.rows: list[tuple[int, float, float, float]] = []
         self.snapshots: list[tuple[int, float, torch.Tensor, torch.Tensor]] = []
+        self.pictures: dict[str, torch.Tensor] = {}
         self.every, self.grid, self.begin = 1, set(), time.monotonic()
 
     def start(self, total: int) -> None:
@@ -79,6 +80,9 @@ class Trajectory:
             images, labels = make()
             self.snapshots.append((step, self.ledger.spent(), images.cpu().clone(), labels.cpu().clone()))
 
+    def keep(self, name: str, images: torch.Tensor) -> None:
+        self.pictures[name] = images.cpu()
+
     def write(self, path: Path) -> None:
         """The rows as CSV."""
 
@@ -91,7 +95,7 @@ class Trajectory:
 
     def write_snapshots(self, path: Path, facts: PublicFacts) -> None:
         """`step` (S,), `epsilon_spent` (S,), `images` (S, N, C, H, W) float32 in pixel units, `labels` (N,); S = 0 for a
-        method without steps."""
+        method without steps. Beside them the images (N, C, H, W) that a method kept for pictures, by their names."""
         arrays = {
             "step": np.array([step for step, *_ in self.snapshots], dtype=np.int64),
             "epsilon_spent": np.array([eps for _, eps, *_ in self.snapshots], dtype=np.float64),
@@ -101,6 +105,7 @@ class Trajectory:
         if self.snapshots:
             arrays["images"] = torch.stack([facts.to_pixels(images) for *_, images, _ in self.snapshots]).numpy()
             arrays["labels"] = self.snapshots[-1][3].numpy()
+        arrays |= {name: facts.to_pixels(images).numpy() for name, images in self.pictures.items()}
         artifacts.write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")
 
 
@@ -172,6 +177,7 @@ def start(
         start=trajectory.start,
         report=trajectory.report,
         snapshot=trajectory.snapshot,
+        keep=trajectory.keep,
         restore=hooks.load,
         checkpoint=hooks.save,
     )

@@ -189,14 +189,40 @@ class ConditionalGenerator(nn.Module):
         return self.body(torch.cat([codes, nn.functional.one_hot(labels, self.classes).to(codes)], dim=1))
 
 
+class LatentGenerator(nn.Module):
+    """The prior of PSG's Table 3 (reference program, DCGAN): a 28x28 grey image in normalised units from a code and a class.
+
+    Latent codes are (N, latent), labels (N,) integers. Features are scaled to mean square 1 at every position ("pixel norm").
+    """
+
+    def __init__(self, *, latent: int, classes: int, width: int = 64):
+        super().__init__()
+        self.classes, self.width = classes, width
+        self.project = nn.Linear(latent + classes, 4 * width * 4 * 4)
+        self.up1 = nn.ConvTranspose2d(4 * width, 2 * width, 5)
+        self.up2 = nn.ConvTranspose2d(2 * width, width, 5)
+        self.up3 = nn.ConvTranspose2d(width, 1, 8, stride=2)
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        def activate(maps: Tensor) -> Tensor:
+            maps = maps.relu()
+            return maps * (maps.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+        one_hot = nn.functional.one_hot(labels, self.classes).to(codes)
+        maps = self.project(torch.cat([codes, one_hot], dim=1)).view(-1, 4 * self.width, 4, 4)
+        maps = activate(self.up1(activate(maps))[:, :, :7, :7])
+        return self.up3(activate(self.up2(maps)))
+
+
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """Draw every weight afresh, by PyTorch's default rule for each layer, from `generator` (on the weights' device).
 
-    Convolutions and linear layers: weight and bias uniform on +-1/sqrt(fan-in). Norm layers: weight 1, bias 0.
+    Convolutions and linear layers: weight and bias uniform on +-1/sqrt(fan-in), where a transposed convolution's fan-in is, as in
+    PyTorch, that of its output side. Norm layers: weight 1, bias 0.
     """
     with torch.no_grad():
         for layer in network.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 if layer.bias is not None:

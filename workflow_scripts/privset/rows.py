@@ -1,6 +1,6 @@
 """Rows of the tables: methods, and variants of methods under names of their own. Needs nothing, so anything may import it."""
 
-METHODS = ("psg", "psm", "dp_merf", "real")
+METHODS = ("psg", "psg_prior", "psm", "dp_merf", "real")
 """The modules of privset.methods."""
 
 

@@ -42,6 +42,8 @@ class Run:
     """Reports a finished step (counted from 1) and its loss, for the progress display and the trajectory."""
     snapshot: Callable[[int, Callable[[], tuple[Tensor, Tensor]]], None] = lambda step, make: None
     """Offers the set as it is after a step (what `make` returns: images, labels), for convergence figures."""
+    keep: Callable[[str, Tensor], None] = lambda name, images: None
+    """Offers images that are not part of the set, for pictures."""
     restore: Callable[[], dict[str, Any] | None] = lambda: None
     """What the method gave to `checkpoint` before it was interrupted, all generators being restored; None for a fresh start."""
     checkpoint: Callable[[dict[str, Any]], None] = lambda state: None

@@ -7,6 +7,7 @@ from the private data. The networks are fresh and are trained on the set alone; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -108,8 +109,20 @@ def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, r
             torch._foreach_add_(weights, gradients, alpha=-config.network_learning_rate)
 
 
-def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
-    """The set after `config.iterations` networks (exactly as many private steps as were calibrated for)."""
+def match(
+    vault: Vault,
+    config: Config,
+    run: Run,
+    *,
+    labels: Tensor,
+    parameters: list[Tensor],
+    render: Callable[[], Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> Tensor:
+    """Algorithm 1, for a set `render()` of images with `labels` that `optimiser` changes through `parameters`.
+
+    Returns the set after `config.iterations` networks (exactly as many private steps as were calibrated for).
+    """
     facts = vault.facts
     sampling_rate = config.batch_size / facts.records
     noise_multiplier = accounting.calibrate(
@@ -119,15 +132,13 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         releases=config.iterations * config.outer * config.batches,
     )
     shape = {"convnet": {"width": config.width, "depth": config.depth}, "mlp": {"width": config.width}}
-    labels = run.balanced_labels(facts.classes)
-    images = torch.randn(len(labels), *facts.shape, generator=run.generator, device=vault.device).requires_grad_()
-    optimiser = torch.optim.SGD([images], lr=config.image_learning_rate, momentum=config.image_momentum)
 
     run.start(config.iterations)
     done = 0
     if state := run.restore():
         done = state["iteration"]
-        images.data.copy_(state["images"])
+        for parameter, saved in zip(parameters, state["parameters"], strict=True):
+            parameter.data.copy_(saved)
         optimiser.load_state_dict(state["optimiser"])
     for iteration in range(done + 1, config.iterations + 1):
         network = networks.build(
@@ -150,18 +161,30 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
                     transform=same,
                     compile=config.compile,
                 )
-                seen = images if same is None else same(images)
+                seen = render() if same is None else same(render())
                 gradient, loss = compiled.run(
                     *(_matching_step, network, seen.detach(), labels, *private),
                     compile=config.compile,
                     metric=config.metric,
                     weights_only=config.weights_only,
                 )
-                (images.grad,) = torch.autograd.grad(seen, [images], gradient) if same else (gradient,)
+                for parameter, slope in zip(parameters, torch.autograd.grad(seen, parameters, gradient), strict=True):
+                    parameter.grad = slope
                 optimiser.step()
             if step < config.outer:
+                with torch.no_grad():
+                    images = render()
                 _train(network, images.detach(), labels, config, run)
         run.report(iteration, loss)
-        run.snapshot(iteration, lambda: (images.detach(), labels))
-        run.checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state_dict()})
-    return images.detach(), labels
+        run.snapshot(iteration, lambda: (render().detach(), labels))
+        state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state_dict()}
+        run.checkpoint({"iteration": iteration, **state})
+    return render().detach()
+
+
+def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
+    """The set, its pixels being what is optimised."""
+    labels = run.balanced_labels(vault.facts.classes)
+    images = torch.randn(len(labels), *vault.facts.shape, generator=run.generator, device=vault.device).requires_grad_()
+    optimiser = torch.optim.SGD([images], lr=config.image_learning_rate, momentum=config.image_momentum)
+    return match(vault, config, run, labels=labels, parameters=[images], render=lambda: images, optimiser=optimiser), labels

@@ -20,10 +20,11 @@ METHODS = {
     "dp_merf": "DP-MERF",
     "dp_sinkhorn": "DP-Sinkhorn",
     "psg": "PSG",
+    "psg_prior": "PSG with prior",
     "psm": "PSM (ours)",
 }
 """In the order of the paper's tables."""
-SMALL_SETS = ("psg", "psm")
+SMALL_SETS = ("psg", "psg_prior", "psm")
 """Methods, with their variants, that make another set for each number of samples per class."""
 
 

@@ -1,0 +1,50 @@
+"""PSG with a generator prior (the PSG paper's Table 3): the same releases, but what is optimised is a DCGAN's weights.
+
+The set is what the generator makes of codes that are drawn once and kept. Fresh codes through the finished generator look like
+more samples of the same kind; they are kept for the pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from privset import PrivsetError
+from privset.methods import Run, psg
+from privset.networks import LatentGenerator, initialise
+from privset.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(psg.Config):
+    """PSG's hyper-parameters with the loops of the prior (reference program, main_prior.py); those of pixels have no effect."""
+
+    outer: int = 2
+    inner: int = 10
+    latent: int = 10
+    """Dimension of a code."""
+    generator_learning_rate: float = 0.01
+    """Of Adam, on the generator's weights."""
+
+
+def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
+    """`run.spc` images per class from the matched generator and its fixed codes."""
+    facts, device = vault.facts, vault.device
+    if facts.shape != (1, 28, 28):
+        raise PrivsetError(f"psg_prior: its generator makes 1x28x28 images, not {'x'.join(map(str, facts.shape))}")
+    labels = run.balanced_labels(facts.classes)
+    generator = initialise(LatentGenerator(latent=config.latent, classes=facts.classes).to(device), run.generator)
+    codes, fresh = (torch.randn(len(labels), config.latent, generator=run.generator, device=device) for _ in range(2))
+    parameters = list(generator.parameters())
+    images = psg.match(
+        *(vault, config, run),
+        labels=labels,
+        parameters=parameters,
+        render=lambda: generator(codes, labels),
+        optimiser=torch.optim.Adam(parameters, lr=config.generator_learning_rate),
+    )
+    with torch.no_grad():
+        run.keep("fresh_codes", generator(fresh, labels))
+    return images, labels
