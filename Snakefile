@@ -14,6 +14,7 @@ include: "rules/needs.smk"
 include: "rules/data.smk"
 include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"
+include: "rules/convergence.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/benchmarks.smk"
@@ -34,6 +35,9 @@ PRESET = config["preset"]
 TABLES = ["table1", "table1_pairs", "table2", "table_privacy"]
 if "psg_prior" in PRESETS[PRESET]["methods"]:
     TABLES.append("table3")
+FIGURES = ["fig_samples", "fig_convergence"]
+if "psg_prior" in PRESETS[PRESET]["methods"]:
+    FIGURES.append("fig_prior_convergence")
 BENCHMARKS = ["private_step", "evaluation"]
 
 
@@ -45,7 +49,7 @@ rule all:
             preset=PRESET,
             table=[*TABLES, "table_storage"],
         ),
-        expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+        expand("results/{preset}/figures/{figure}.pdf", preset=PRESET, figure=FIGURES),
     localrule: True
 
 
@@ -57,7 +61,7 @@ rule all_tables:
 
 rule all_figures:
     input:
-        expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+        expand("results/{preset}/figures/{figure}.pdf", preset=PRESET, figure=FIGURES),
     localrule: True
 
 
@@ -122,6 +126,18 @@ rule ablation_psm:
 rule fig_samples:
     input:
         expand("results/{preset}/figures/fig_samples.pdf", preset=PRESET),
+    localrule: True
+
+
+rule fig_convergence:
+    input:
+        expand("results/{preset}/figures/fig_convergence.pdf", preset=PRESET),
+    localrule: True
+
+
+rule fig_prior_convergence:
+    input:
+        expand("results/{preset}/figures/fig_prior_convergence.pdf", preset=PRESET),
     localrule: True
 
 

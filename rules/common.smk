@@ -35,6 +35,7 @@ RELEASING = "psm(?:_[a-z0-9_]+)?"  # methods whose releases serve sets of every 
 RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
 METRICS = f"results/{{preset}}/metrics/{RUN}.json"
 PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
+SNAPSHOT_METRICS = f"results/{{preset}}/convergence/{RUN}.json"
 CONFUSION = f"results/{{preset}}/figures/confusion/{RUN}"
 # "auto" looks for the driver's tool, not for torch: importing torch would cost seconds at every start.
 GPU = (
@@ -297,6 +298,22 @@ def optimisation_snapshots(wildcards):
     )
 
 
+def snapshot_metrics(wildcards):
+    """The private cells at the largest epsilon; or PSG with and without the prior."""
+    preset = preset_of(wildcards)
+    chosen = prior_cells(wildcards.preset)
+    if wildcards.figure == "fig_convergence":
+        largest = epsilon_text(max(map(float, preset["epsilon"])))
+        left_out = ("psg_prior", "psm")  # its snapshots are of post-processing alone
+        chosen = [
+            cell
+            for cell in cells(wildcards.preset)
+            if cell["epsilon"] == largest and cell["method"] not in left_out
+        ]
+    network = preset["networks"][0]
+    return paths(SNAPSHOT_METRICS, [{**cell, "network": network} for cell in chosen])
+
+
 def sample_sets(wildcards):
     largest = epsilon_text(max(map(float, PRESETS[wildcards.preset]["epsilon"])))
     chosen = [cell for cell in cells(wildcards.preset) if cell["method"] != "psg_prior"]
@@ -327,13 +344,21 @@ def noise_source(wildcards):
 
 def schedule(wildcards):
     """How a network is trained on this set: the default of its size class, overlaid by the network's own entries."""
+    spc = wildcards.spc
+    largest = preset_of(wildcards)["evaluation"]["small_up_to_spc"]
+    return _schedule(wildcards, small=spc != "all" and int(spc) <= largest)
+
+
+def snapshot_schedule(wildcards):
+    """As on small sets: a generator's snapshots have at most 100 images per class."""
+    return _schedule(wildcards, small=True)
+
+
+def _schedule(wildcards, *, small):
     _check_cell(wildcards)
     preset = preset_of(wildcards)
     _choice("network", wildcards.network, dict.fromkeys(preset["networks"]))
     evaluation = preset["evaluation"]
-    small = (
-        wildcards.spc != "all" and int(wildcards.spc) <= evaluation["small_up_to_spc"]
-    )
     kind = evaluation["small_sets" if small else "large_sets"]
     own = kind.get(wildcards.network, {})
     # An entry that counts epochs replaces one that counts steps, and the other way round.

@@ -52,3 +52,8 @@ def evaluation_minutes(wildcards, attempt):
 
 def evaluation_memory(wildcards, attempt):
     return 6000 * attempt
+
+
+def snapshot_minutes(wildcards, attempt):
+    """About a dozen snapshots, each evaluated on the first network."""
+    return 12 * evaluation_minutes(wildcards, attempt)

@@ -60,8 +60,8 @@ def plan(repository, *arguments):
     [
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
-        ("quick", "all", {**QUICK, **QUICK_STORAGE, "samples": 1}),
-        ("paper", "all", {**PAPER, **PAPER_STORAGE, "samples": 1}),
+        ("quick", "all", {**QUICK, **QUICK_STORAGE, "samples": 1, "convergence": 1, "evaluate_snapshots": 6}),
+        ("paper", "all", {**PAPER, **PAPER_STORAGE, "samples": 1, "convergence": 2, "evaluate_snapshots": 8 + 6}),
         # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2
         ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2}),
         ("psm", "all_sets", {"fetch": 2, "synthesize": 8 + 4, "release": 4, "condense": 8}),
@@ -75,7 +75,7 @@ def plan(repository, *arguments):
             },
         ),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1}),
+        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1, "convergence": 1, "evaluate_snapshots": 6}),
         ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
         # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
         (

@@ -121,7 +121,15 @@ def read_statistics(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise PrivsetError(f"{path} is not a readable file of statistics ({error}); delete it and run again") from error
+        raise PrivsetError(f"{path} is not a readable file of arrays ({error}); delete it and run again") from error
+
+
+def read_snapshots(path: Path) -> dict[str, np.ndarray]:
+    """A cell's snapshots (`cells.Trajectory.write_snapshots`)."""
+    arrays = read_statistics(path)
+    if not {"step", "epsilon_spent", "images", "labels"} <= set(arrays) or not np.isfinite(arrays["images"]).all():
+        raise PrivsetError(f"{path} is not a file of snapshots; delete it and run again")
+    return arrays
 
 
 # ----------------------------------------------------------------------------------------------------------- predictions

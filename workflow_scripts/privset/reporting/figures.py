@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt
 STYLE = {"font.size": 8, "axes.titlesize": 8, "figure.dpi": 150, "savefig.dpi": 300, "pdf.fonttype": 42}
 
 
-def _save(figure: plt.Figure, paths: list[Path]) -> None:
+def save(figure: plt.Figure, paths: list[Path]) -> None:
     for path in paths:
         write_atomically(
             path, lambda stream, path=path: figure.savefig(stream, format=path.suffix[1:], bbox_inches="tight"), mode="wb"
@@ -53,7 +53,7 @@ def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
                 axis.set(title=title, xticks=[], yticks=[])
         note = f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
         figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
-        _save(figure, paths)
+        save(figure, paths)
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, names: tuple[str, ...], paths: list[Path], *, title: str) -> None:
@@ -87,7 +87,7 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, names: tuple[str, ...],
         )
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
-        _save(figure, paths)
+        save(figure, paths)
 
 
 MARKERS = "osD^vP"
@@ -117,7 +117,7 @@ def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
         sets = metrics.groupby(["dataset", "method", "epsilon"]).set_seed.nunique().max()
         band = "bands: standard deviation over them" if sets > 1 else "no band: one set"
         figure.supxlabel(f"{preset} preset, {sets} set(s) per point, {band}", fontsize=8)
-        _save(figure, paths)
+        save(figure, paths)
 
 
 def optimisation(snapshots: list[Path], paths: list[Path], *, preset: str) -> None:
@@ -140,4 +140,4 @@ def optimisation(snapshots: list[Path], paths: list[Path], *, preset: str) -> No
             cell = read_json(path.with_name("certificate.json"))["cell"]
             axis.set_title(f"{DATASETS.get(cell['dataset'], cell['dataset'])}, eps={cell['epsilon']}, spc={cell['spc']}")
         figure.supxlabel(f"One column per class; 0 black, 1 white ({preset} preset).", fontsize=8)
-        _save(figure, paths)
+        save(figure, paths)

@@ -1,0 +1,16 @@
+"""Rule convergence: accuracy against the share of the budget spent, and against steps."""
+
+from pathlib import Path
+
+from privset.progress import job
+from privset.reporting import convergence
+
+
+def main(smk):
+    with job(smk):
+        frame = convergence.tidy(list(map(Path, smk.input)))
+        convergence.write(frame, list(map(Path, smk.output)), preset=smk.wildcards.preset)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821
