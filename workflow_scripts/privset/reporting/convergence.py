@@ -57,7 +57,8 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 _line(axes[1, column], rows, "step", **style)
             axes[0, column].set(title=DATASETS.get(name, name), xlabel="share of epsilon spent", ylabel="test accuracy (%)")
             axes[1, column].set(xscale="log", xlabel="iterations", ylabel="test accuracy (%)")
-        axes[1, 0].legend(fontsize=8)
+        handles, labels = axes[1, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8)
         runs = frame.groupby(["dataset", "method", "spc"])
         sets, networks = runs.set_seed.nunique().max(), runs.network_seed.nunique().max()
         over = "sets" if sets > 1 else "the networks of one set" if networks > 1 else None

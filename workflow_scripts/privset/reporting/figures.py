@@ -113,7 +113,8 @@ def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
             ticks = sorted(metrics.epsilon.unique())
             axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
             axis.minorticks_off()
-        axes[0, 0].legend(fontsize=8)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8)
         sets = metrics.groupby(["dataset", "method", "epsilon"]).set_seed.nunique().max()
         band = "bands: standard deviation over them" if sets > 1 else "no band: one set"
         figure.supxlabel(f"{preset} preset, {sets} set(s) per point, {band}", fontsize=8)
