@@ -344,6 +344,7 @@ def noise_source(wildcards):
 
 def schedule(wildcards):
     """How a network is trained on this set: the default of its size class, overlaid by the network's own entries."""
+    _check_cell(wildcards)
     spc = wildcards.spc
     largest = preset_of(wildcards)["evaluation"]["small_up_to_spc"]
     return _schedule(wildcards, small=spc != "all" and int(spc) <= largest)
@@ -351,11 +352,11 @@ def schedule(wildcards):
 
 def snapshot_schedule(wildcards):
     """As on small sets: a generator's snapshots have at most 100 images per class."""
+    _check_cell(wildcards)
     return _schedule(wildcards, small=True)
 
 
 def _schedule(wildcards, *, small):
-    _check_cell(wildcards)
     preset = preset_of(wildcards)
     _choice("network", wildcards.network, dict.fromkeys(preset["networks"]))
     evaluation = preset["evaluation"]

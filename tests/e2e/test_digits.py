@@ -41,7 +41,10 @@ def edited(finished):
 def test_every_set_is_whole_certified_and_balanced(finished):
     path, _ = finished
     sets = sorted((path / CELLS).rglob("set.npz"))
-    assert len(sets) == 5
+    assert len(sets) == 10
+    assert (
+        len({certificates.verify(path)["set_sha256"] for path in (path / "results/tiny/releases").rglob("statistics.npz")}) == 2
+    )
     for file in sets:
         stated = certificates.verify(file)
         images, labels = artifacts.read_set(file, classes=10)
@@ -58,8 +61,16 @@ def test_every_set_is_whole_certified_and_balanced(finished):
         with np.load(file.with_name("snapshots.npz")) as snapshots:
             assert snapshots["step"][-1] == trajectory.step.iloc[-1]
             assert snapshots["images"].shape == (len(snapshots["step"]), len(snapshots["labels"]), *images.shape[1:])
-            if cell["method"] == "psg":
+            if cell["method"] != "dp_merf":
                 assert np.allclose(snapshots["images"][-1], images)
+
+
+def test_sets_of_one_release_share_its_expenditure(finished):
+    path, _ = finished
+    stated = [artifacts.read_json(path / CELLS / f"psm/eps10/spc{spc}/seed0/certificate.json") for spc in (2, 10)]
+    released = artifacts.read_json(path / "results/tiny/releases/digits/psm/eps10/seed0/certificate.json")
+    assert {each["statistics_sha256"] for each in stated} == {released["set_sha256"]}
+    assert all(each["ledger"] == released["ledger"] and len(each["ledger"]) == 2 for each in stated)
 
 
 def test_releases_made_are_releases_configured(finished):
@@ -82,14 +93,15 @@ def test_tables_in_three_forms_and_in_the_terminal(finished):
 def test_an_mlp_on_the_real_digits_is_good_and_metrics_keep_every_run(finished):
     path, _ = finished
     metrics = pd.read_csv(path / "results/tiny/metrics/table2.csv")
-    assert len(metrics) == 3 * (1 + 2)  # three cells, one ConvNet and two MLPs each
+    assert len(metrics) == 5 * (1 + 2)  # five cells, one ConvNet and two MLPs each
     real = metrics[(metrics.method == "real") & (metrics.network == "mlp")]
     assert real.test_accuracy.min() > 90
 
 
 def test_every_job_left_a_log_and_a_benchmark(finished):
     path, _ = finished
-    for rule, count in (("fetch", 1), ("synthesize", 5), ("evaluate", 8), ("compare", 3), ("pairs", 1)):
+    counts = {"fetch": 1, "synthesize": 6, "release": 2, "condense": 4, "evaluate": 15, "compare": 4, "pairs": 1}
+    for rule, count in counts.items():
         assert len(list((path / "results/logs" / rule).rglob("*.log"))) == count
         assert len(list((path / "results/benchmarks" / rule).rglob("*.tsv"))) == count
     log = (path / "results/logs/synthesize/tiny/digits/psg/eps10/spc2/seed0.log").read_text()
@@ -122,13 +134,13 @@ def test_a_changed_module_reruns_what_uses_it(finished, edited):
     assert plan(path)["synthesize"] == 2
     edited("workflow_scripts/privset/augment.py", "0.8 + 0.4 *", "0.80 + 0.4 *")
     jobs = plan(path)
-    assert (jobs["synthesize"], jobs["evaluate"]) == (2, 8)
+    assert (jobs["synthesize"], jobs["evaluate"]) == (2, 15)
 
 
 def test_a_plotting_edit_retrains_nothing(finished, edited):
     path, _ = finished
     edited("workflow_scripts/privset/reporting/tables.py", '"Without a reproduced', '"Not reproduced')
-    assert set(plan(path)) <= {"all", "collect", "compare", "pairs", "privacy"}
+    assert set(plan(path)) <= {"all", "collect", "compare", "pairs", "privacy", "convergence"}
 
 
 def test_the_same_cell_again_is_the_same_to_the_bit(finished):

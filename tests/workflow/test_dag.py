@@ -9,37 +9,15 @@ from snakemake import cli
 
 from conftest import ROOT, snakemake
 
-# PSM's releases, for two datasets and two eps, serve its sets of every size (rule condense).
-QUICK = {
-    "fetch": 2,
-    "synthesize": 14,
-    "release": 4,
-    "condense": 8,
-    "evaluate": 44 + 8 + 10,
-    "collect": 2,
-    "compare": 2,
-    "pairs": 1,
-    "privacy": 1,
-}
+QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
+# With PSM: its releases, for two datasets and two eps, serve its sets of every size (rule condense). And six sets with the prior,
+# each for Table 3 alone.
 PAPER = {
-    "fetch": 2,
-    "synthesize": 18,
-    "release": 4,
-    "condense": 16,
-    "evaluate": 58 + 16 + 2 * 3 * 5,
-    "collect": 2,
-    "compare": 2,
-    "pairs": 1,
-    "privacy": 1,
+    **{"fetch": 2, "synthesize": 18 + 6, "release": 4, "condense": 16, "evaluate": 58 + 16 + 2 * 3 * 5 + 6},
+    **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 # Beside those: at the largest epsilon, for two datasets, PSG at the sizes it is not run at anyway, DP-MERF at four sizes.
-QUICK_STORAGE = {
-    "synthesize": 14 + 2 * (2 + 4),
-    "condense": 8 + 2 * 2,
-    "evaluate": 62 + 2 * (2 + 2 + 4),
-    "collect": 3,
-    "compare": 3,
-}
+QUICK_STORAGE = {"synthesize": 14 + 2 * (2 + 4), "evaluate": 44 + 2 * (2 + 4), "collect": 3, "compare": 3}
 PAPER_STORAGE = {"synthesize": 24 + 2 * (1 + 4), "evaluate": 110 + 2 * (1 + 4), "collect": 4, "compare": 4}
 
 
@@ -77,12 +55,8 @@ def plan(repository, *arguments):
         ("quick", "all_data", {"fetch": 2}),
         ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1, "convergence": 1, "evaluate_snapshots": 6}),
         ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
-        # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
-        (
-            "quick",
-            "table2",
-            {"fetch": 2, "synthesize": 6, "release": 2, "condense": 2, "evaluate": 48, "collect": 1, "compare": 1},
-        ),
+        # (real, dp_merf, psg spc=10) x 2 datasets x 6 networks
+        ("quick", "table2", {"fetch": 2, "synthesize": 6, "evaluate": 36, "collect": 1, "compare": 1}),
         ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, "privacy": 1}),
         ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "samples": 1}),
     ],
@@ -154,7 +128,7 @@ def test_impossible_cells_are_named_in_one_line(repository, path, line):
     [
         ("delta=-1", "delta = -1: must be > 0"),
         ("presets={quick: {methods: {psg: {config: {iteration: 3}}}}}", "unknown key 'iteration'"),
-        ("preset=papr", 'preset = "papr": choose from quick, paper, calibration'),
+        ("preset=papr", 'preset = "papr": choose from quick, paper, psm, search, calibration'),
         ("colour=red", "unknown key 'colour'"),
     ],
 )
@@ -175,8 +149,8 @@ def test_the_slurm_profile_plans_the_papers_grid_with_its_needs(repository):
     result = snakemake(repository, "-n", "--profile", "slurm", "all_tables")
     assert result.returncode == 0, result.stdout
     assert {key: value for key, value in planned(result.stdout).items() if key != "all_tables"} == PAPER
-    jobs = [line for line in result.stdout.splitlines() if re.search(r": (Synthesize|Evaluate) ", line)]
-    assert len(jobs) == PAPER["synthesize"] + PAPER["evaluate"]
+    jobs = [line for line in result.stdout.splitlines() if re.search(r": (Synthesize|Release|Condense|Evaluate) ", line)]
+    assert len(jobs) == sum(PAPER[name] for name in ("synthesize", "release", "condense", "evaluate"))
     needs = [re.search(r"\((\d) GPU, (\d+) MB, at most (\d+) min\)$", line).groups() for line in jobs]
     assert all((gpu, memory) in (("1", "8000"), ("1", "6000")) for gpu, memory, _ in needs)
     # 200,000 private steps may take longer than 10,000.
@@ -220,6 +194,6 @@ def test_documented_commands_mean_what_they_say(file, line, repository, monkeypa
     words = shlex.split(line)[1:]
     parser = cli.get_argument_parser()
     options = parser.parse_args(words)
-    named = [word for word in words if word.startswith(("all", "table", "fig_", "benchmarks", "results/"))]
+    named = [word for word in words if word.startswith(("all", "table", "fig_", "ablation_", "benchmarks", "results/"))]
     assert list(options.targets) == named
     assert all("=" in entry for entry in options.config or [])
