@@ -9,7 +9,7 @@ from PIL import Image
 
 from privset import artifacts
 from privset.mosaic import mosaic
-from privset.reporting import figures, pairs, tables
+from privset.reporting import convergence, figures, pairs, tables
 
 REPORTED = pd.read_csv(Path(__file__).parents[2] / "resources" / "reported.csv", dtype={"epsilon": str, "spc": str})
 
@@ -166,3 +166,46 @@ def test_the_confusion_matrix_is_drawn_for_any_number_of_classes(tmp_path):
     predicted = np.stack([labels, (labels + 1) % 3])
     figures.confusion(predicted, labels, ("a", "b", "c"), [tmp_path / "c.png"], title="t")
     assert Image.open(tmp_path / "c.png").size[0] > 500
+
+
+def test_the_ablation_compares_sets_of_the_same_seed():
+    """Two seeds: differences -10 and -6, so -8 with a t interval of 12.706 standard errors."""
+    metrics = pd.concat(
+        [
+            runs("psm", "10", "1", [[79.0, 81.0], [90.0, 90.0]]),
+            runs("psm_features_alone", "10", "1", [[70.0, 70.0], [84.0, 84.0]]),
+            runs("psm", "10", "10", [[50.0], [50.0]]),
+        ]
+    )
+    table = tables.ablation(metrics, datasets=["mnist"])
+    keys = {"method": "psm_features_alone", "epsilon": "1"}
+    assert number(table.frame, "difference", **keys) == pytest.approx(-8)
+    assert number(table.frame, "half_interval", **keys) == pytest.approx(12.7062 * 2, rel=1e-4)
+    assert number(table.frame, "accuracy", **keys) == pytest.approx(77)
+    assert table.shown["row"].tolist() == ["PSM (ours)", "PSM (ours), features alone", "PSM (ours)"]
+    assert table.shown["minus PSM"].tolist() == ["", "-8.0 ± 25.4", ""]
+
+
+def test_table3_puts_the_prior_beside_the_reported_numbers():
+    table = tables.comparison(
+        "table3",
+        pd.concat([runs("psg", "1", "10", [[75.0]]), runs("psg_prior", "1", "10", [[85.0]])]),
+        REPORTED,
+        datasets=["mnist", "fashion_mnist"],
+    )
+    prior = {"method": "psg_prior", "spc": "1", "dataset": "mnist"}
+    assert number(table.frame, "reported", **prior) == 88.2
+    assert number(table.frame, "difference", **prior) == pytest.approx(-3.2)
+    assert len(table.frame) == 12 and "PSG with prior (spc=20)" in table.shown.method.tolist()
+
+
+def test_convergence_states_the_share_of_the_budget(tmp_path):
+    content = {"cell": {"dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "1", "seed": "0", "network": "convnet"}}
+    steps = [{"step": step, "epsilon_spent": 2.5 * step, "network_seed": 0, "test_accuracy": 20.0 * step} for step in (1, 2, 4)]
+    path = tmp_path / "convnet.json"
+    artifacts.write_json(path, {**content, "images": 10, "protocol": "psg", "runs": steps})
+    frame = convergence.tidy([path])
+    assert frame.share.tolist() == [0.25, 0.5, 1.0]
+    convergence.write(frame, [tmp_path / f"fig.{suffix}" for suffix in ("csv", "pdf", "png")], preset="quick")
+    assert pd.read_csv(tmp_path / "fig.csv").test_accuracy.tolist() == [20.0, 40.0, 80.0]
+    assert Image.open(tmp_path / "fig.png").size[0] > 900
