@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -100,7 +101,7 @@ def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
         figure, axes = plt.subplots(1, len(names), figsize=(3.25 * len(names), 2.6), layout="constrained", squeeze=False)
         for axis, name in zip(axes[0], names, strict=True):
             for marker, ((method, spc), rows) in zip(
-                MARKERS, metrics[metrics.dataset == name].groupby(["method", "spc"]), strict=False
+                itertools.cycle(MARKERS), metrics[metrics.dataset == name].groupby(["method", "spc"]), strict=False
             ):
                 per_set = rows.groupby(["epsilon", "set_seed"])["test_accuracy"].mean().groupby("epsilon")
                 mean, std = per_set.mean(), per_set.std()
