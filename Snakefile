@@ -9,15 +9,21 @@ min_version("9.19")
 configfile: "config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 include: "rules/common.smk"
+include: "rules/grids.smk"
 include: "rules/needs.smk"
 include: "rules/data.smk"
 include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"
 include: "rules/convergence.smk"
+include: "rules/continual.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/benchmarks.smk"
+include: "rules/report.smk"
 
 
 # A GPU is a thing of one machine: a cap on it (profiles/default) must not throttle a cluster.
@@ -38,11 +44,12 @@ if "psg_prior" in PRESETS[PRESET]["methods"]:
 FIGURES = ["fig_samples", "fig_convergence"]
 if "psg_prior" in PRESETS[PRESET]["methods"]:
     FIGURES.append("fig_prior_convergence")
+if "continual" in PRESETS[PRESET]:
+    FIGURES.append("fig_continual")
 BENCHMARKS = ["private_step", "evaluation"]
 
 
-rule all:
-    default_target: True
+rule all_results:
     input:
         expand(
             "results/{preset}/tables/{table}.md",
@@ -50,6 +57,15 @@ rule all:
             table=[*TABLES, "table_storage"],
         ),
         expand("results/{preset}/figures/{figure}.pdf", preset=PRESET, figure=FIGURES),
+        expand("results/{preset}/configuration.html", preset=PRESET),
+    localrule: True
+
+
+rule all:
+    default_target: True
+    input:
+        rules.all_results.input,
+        expand("results/{preset}/report.html", preset=PRESET),
     localrule: True
 
 
@@ -138,6 +154,12 @@ rule fig_convergence:
 rule fig_prior_convergence:
     input:
         expand("results/{preset}/figures/fig_prior_convergence.pdf", preset=PRESET),
+    localrule: True
+
+
+rule fig_continual:
+    input:
+        expand("results/{preset}/figures/fig_continual.pdf", preset=PRESET),
     localrule: True
 
 

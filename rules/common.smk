@@ -1,10 +1,11 @@
-# The grids, the paths, and the blocks of the configuration that reach each job.
+# The paths, and the blocks of the configuration that reach each job; the grids are in grids.smk.
 # Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
 
+import os
+import shlex
 import shutil
 import sys
 import time
-from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -31,11 +32,15 @@ CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed
 SET = f"{CELL}/set.npz"
 CERTIFICATE = f"{CELL}/certificate.json"
 RELEASES = "results/{preset}/releases/{dataset}/{method}/eps{epsilon}/seed{seed}"
-RELEASING = "psm(?:_[a-z0-9_]+)?"  # methods whose releases serve sets of every size
+CONDENSING = "psm(?:_[a-z0-9_]+)?"  # methods whose releases serve sets of every size
+RELEASING = f"{CONDENSING}|dpsgd(?:_[a-z0-9_]+)?"  # and one that makes no set
 RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
 METRICS = f"results/{{preset}}/metrics/{RUN}.json"
 PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
 SNAPSHOT_METRICS = f"results/{{preset}}/convergence/{RUN}.json"
+TASK_METRICS = (
+    "results/{preset}/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.json"
+)
 CONFUSION = f"results/{{preset}}/figures/confusion/{RUN}"
 # "auto" looks for the driver's tool, not for torch: importing torch would cost seconds at every start.
 GPU = (
@@ -69,7 +74,7 @@ def _choice(what, value, known):
 
 def method_block(preset, row):
     """The configuration of a row: a method's, or that of a variant in the ablation, which says what differs from its method."""
-    methods = preset["methods"]
+    methods = {**preset["methods"], **preset.get("continual", {}).get("methods", {})}
     variants = preset.get("ablation", {}).get("variants", {})
     _choice("method", row, [*methods, *variants])
     if row in methods:
@@ -109,145 +114,6 @@ def _check_cell(wildcards):
                 raise WorkflowError(
                     f"{name} = {value}: must be a whole number {'> 0' if name == 'spc' else '>= 0'}"
                 )
-
-
-# ------------------------------------------------------------------------------------------------------------- the grids
-
-
-def cells(preset_name):
-    """Every (dataset, method, epsilon, spc, seed) of a preset, as dictionaries of path parts."""
-    preset = PRESETS[preset_name]
-    found = []
-    for dataset, (method, block) in product(
-        preset["datasets"], preset["methods"].items()
-    ):
-        epsilons = (
-            ["inf"]
-            if method == "real"
-            else map(epsilon_text, block.get("epsilon", preset["epsilon"]))
-        )
-        spcs = ["all"] if method == "real" else block["spc"]
-        for epsilon, spc, seed in product(epsilons, spcs, preset["set_seeds"]):
-            found.append(_cell(preset_name, dataset, method, epsilon, spc, seed))
-    return found
-
-
-def _cell(preset, dataset, method, epsilon, spc, seed):
-    return {
-        **{"preset": preset, "dataset": dataset, "method": method},
-        **{"epsilon": epsilon, "spc": str(spc), "seed": str(seed)},
-    }
-
-
-def paths(pattern, chosen):
-    return [pattern.format(**cell) for cell in chosen]
-
-
-def table_runs(preset_name, table):
-    """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
-    at the largest epsilon, with the sets of more than one image per class and the real data; the storage table every method
-    at every size of set.
-    """
-    preset = PRESETS[preset_name]
-    largest = epsilon_text(max(map(float, preset["epsilon"])))
-    others = {
-        "table3": prior_cells,
-        "table_storage": storage_cells,
-        "ablation_psm": ablation_cells,
-        "fig_psm_epsilon": epsilon_cells,
-    }
-    if table in others:
-        return [
-            {**cell, "network": preset["networks"][0]}
-            for cell in others[table](preset_name)
-        ]
-    known = [cell for cell in cells(preset_name) if cell["method"] != "psg_prior"]
-    if table == "table1":
-        chosen = [cell for cell in known if cell["method"] != "real"]
-        return [{**cell, "network": preset["networks"][0]} for cell in chosen]
-    chosen = [
-        cell
-        for cell in known
-        if cell["epsilon"] in (largest, "inf") and cell["spc"] != "1"
-    ]
-    return [
-        {**cell, "network": network}
-        for cell, network in product(chosen, preset["networks"])
-    ]
-
-
-def prior_cells(preset_name):
-    """PSG with the generator prior, and without it at the same epsilons and sizes."""
-    found = [cell for cell in cells(preset_name) if cell["method"] == "psg_prior"]
-    return [
-        {**cell, "method": method} for method in ("psg", "psg_prior") for cell in found
-    ]
-
-
-def storage_cells(preset_name):
-    """Every private method at the largest epsilon with each of the preset's storage sizes, and with its own largest."""
-    preset = PRESETS[preset_name]
-    largest = epsilon_text(max(map(float, preset["epsilon"])))
-    found = {}
-    for cell in cells(preset_name):
-        if cell["epsilon"] == largest and cell["method"] != "psg_prior":
-            for spc in [*preset.get("storage", []), int(cell["spc"])]:
-                other = {**cell, "spc": str(spc)}
-                found[tuple(other.values())] = other
-    return list(found.values())
-
-
-def _ablation(preset_name):
-    blocks = {name: block.get("ablation") for name, block in PRESETS.items()}
-    return _choice(
-        "ablation in preset", preset_name, {k: v for k, v in blocks.items() if v}
-    )
-
-
-def ablation_cells(preset_name):
-    """PSM and its variants at the ablation's size of set and seeds, for every dataset and epsilon of the preset."""
-    preset, ablation = PRESETS[preset_name], _ablation(preset_name)
-    grid = product(
-        preset["datasets"],
-        ["psm", *ablation["variants"]],
-        map(epsilon_text, preset["epsilon"]),
-        ablation["seeds"],
-    )
-    return [
-        _cell(preset_name, dataset, method, epsilon, ablation["spc"], seed)
-        for dataset, method, epsilon, seed in grid
-    ]
-
-
-def epsilon_cells(preset_name):
-    """Every private method over the ablation's range of epsilon: small sets at its size, generators at their largest."""
-    preset, ablation = PRESETS[preset_name], _ablation(preset_name)
-    methods = [name for name in preset["methods"] if name != "real"]
-    grid = product(
-        preset["datasets"],
-        methods,
-        map(epsilon_text, ablation["epsilon"]),
-        preset["set_seeds"],
-    )
-    return [
-        _cell(preset_name, dataset, method, epsilon, spc, seed)
-        for dataset, method, epsilon, seed in grid
-        for spc in [
-            (
-                ablation["spc"]
-                if ablation["spc"] in preset["methods"][method]["spc"]
-                else max(preset["methods"][method]["spc"])
-            )
-        ]
-    ]
-
-
-def finished_tables(preset_name):
-    """The tables that this run has made, for the terminal."""
-    written = sorted(Path(f"results/{preset_name}/tables").glob("*.md"))
-    return "".join(
-        f"\n{path.read_text()}" for path in written if path.stat().st_mtime >= STARTED
-    )
 
 
 # ------------------------------------------------------------------------------------------------------ inputs and params
@@ -315,9 +181,13 @@ def snapshot_metrics(wildcards):
 
 
 def sample_sets(wildcards):
-    largest = epsilon_text(max(map(float, PRESETS[wildcards.preset]["epsilon"])))
-    chosen = [cell for cell in cells(wildcards.preset) if cell["method"] != "psg_prior"]
-    return paths(SET, [cell for cell in chosen if cell["epsilon"] == largest])
+    return paths(SET, sample_cells(wildcards.preset))
+
+
+def sample_snapshots(wildcards):
+    """With the prior's images of fresh codes."""
+    chosen = [c for c in sample_cells(wildcards.preset) if c["method"] == "psg_prior"]
+    return paths(f"{CELL}/snapshots.npz", chosen)
 
 
 def method_config(wildcards):
@@ -345,29 +215,95 @@ def noise_source(wildcards):
 def schedule(wildcards):
     """How a network is trained on this set: the default of its size class, overlaid by the network's own entries."""
     _check_cell(wildcards)
-    spc = wildcards.spc
-    largest = preset_of(wildcards)["evaluation"]["small_up_to_spc"]
-    return _schedule(wildcards, small=spc != "all" and int(spc) <= largest)
+    return _schedule(preset_of(wildcards), wildcards.network, spc=wildcards.spc)
+
+
+def continual_block(preset_name):
+    """The configuration of the continual experiment of a preset; one line where there is none."""
+    blocks = {
+        name: block["continual"]
+        for name, block in PRESETS.items()
+        if "continual" in block
+    }
+    return _choice("continual learning in preset", preset_name, blocks)
+
+
+def _set_size(wildcards):
+    """Samples per class of a method's sets in the continual experiment; None for DP-SGD, which makes none."""
+    methods = continual_block(wildcards.preset)["methods"]
+    return _choice("method", wildcards.method, methods).get("spc")
+
+
+def learned(wildcards):
+    """What a method of the continual experiment made: its set or its releases, and the certificate."""
+    spc = _set_size(wildcards)
+    both = [f"{RELEASES}/statistics.npz", f"{RELEASES}/certificate.json"]
+    return [
+        pattern.format(**wildcards, spc=spc)
+        for pattern in (both if spc is None else [SET, CERTIFICATE])
+    ]
+
+
+def task_schedule(wildcards):
+    """As on the set; for a method without one there is nothing to train."""
+    spc = _set_size(wildcards)
+    network = first_network(wildcards)
+    return {} if spc is None else _schedule(preset_of(wildcards), network, spc=spc)
+
+
+def first_network(wildcards):
+    return preset_of(wildcards)["networks"][0]
+
+
+def task_metrics(wildcards):
+    return paths(TASK_METRICS, continual_runs(wildcards.preset))
 
 
 def snapshot_schedule(wildcards):
     """As on small sets: a generator's snapshots have at most 100 images per class."""
     _check_cell(wildcards)
-    return _schedule(wildcards, small=True)
+    return _schedule(preset_of(wildcards), wildcards.network, spc=1)
 
 
-def _schedule(wildcards, *, small):
-    preset = preset_of(wildcards)
-    _choice("network", wildcards.network, dict.fromkeys(preset["networks"]))
+def _schedule(preset, network, *, spc):
+    _choice("network", network, dict.fromkeys(preset["networks"]))
     evaluation = preset["evaluation"]
+    small = spc != "all" and int(spc) <= evaluation["small_up_to_spc"]
     kind = evaluation["small_sets" if small else "large_sets"]
-    own = kind.get(wildcards.network, {})
+    own = kind.get(network, {})
     # An entry that counts epochs replaces one that counts steps, and the other way round.
     replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
     return {
         **{key: value for key, value in kind["default"].items() if key not in replaced},
         **own,
     }
+
+
+def configuration(wildcards):
+    """What the preset computes, with what it shares with the others."""
+    preset = preset_of(wildcards)
+    shared = {name: value for name, value in config.items() if name != "presets"}
+    return {
+        **shared,
+        "preset": wildcards.preset,
+        "presets": {wildcards.preset: preset},
+    }
+
+
+def report_inputs(wildcards):
+    """The results of the configured preset: the second Snakemake has the same."""
+    _choice("preset (of the report)", wildcards.preset, [config["preset"]])
+    return rules.all_results.input
+
+
+def report_options(wildcards):
+    """The configuration of this run, for the Snakemake that writes the report."""
+    given = workflow.config_settings
+    files = [os.path.relpath(path) for path in given.configfiles]
+    options = {"--configfile": files, "--config": given.config_args}
+    return shlex.join(
+        word for name, words in options.items() if words for word in (name, *words)
+    )
 
 
 def private_step_sizes(wildcards):

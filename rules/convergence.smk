@@ -34,7 +34,13 @@ rule convergence:
     input:
         snapshot_metrics,
     output:
-        multiext("results/{preset}/figures/{figure}", ".csv", ".pdf", ".png"),
+        multiext("results/{preset}/figures/{figure}", ".csv", ".pdf"),
+        report(
+            "results/{preset}/figures/{figure}.png",
+            caption="captions/convergence.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "preset": "{preset}"},
+        ),
     log:
         "results/logs/convergence/{preset}/{figure}.log",
     benchmark:

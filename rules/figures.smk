@@ -4,8 +4,15 @@
 rule samples:
     input:
         sets=sample_sets,
+        snapshots=sample_snapshots,
     output:
-        multiext("results/{preset}/figures/fig_samples", ".pdf", ".png"),
+        multiext("results/{preset}/figures/fig_samples", ".pdf"),
+        report(
+            "results/{preset}/figures/fig_samples.png",
+            caption="captions/samples.rst",
+            category="Figures",
+            labels={"figure": "fig_samples", "preset": "{preset}"},
+        ),
     log:
         "results/logs/samples/{preset}.log",
     benchmark:
@@ -80,7 +87,13 @@ rule epsilons:
     input:
         "results/{preset}/metrics/fig_psm_epsilon.csv",
     output:
-        multiext("results/{preset}/figures/fig_psm_epsilon", ".pdf", ".png"),
+        multiext("results/{preset}/figures/fig_psm_epsilon", ".pdf"),
+        report(
+            "results/{preset}/figures/fig_psm_epsilon.png",
+            caption="captions/epsilons.rst",
+            category="Figures",
+            labels={"figure": "fig_psm_epsilon", "preset": "{preset}"},
+        ),
     log:
         "results/logs/epsilons/{preset}.log",
     benchmark:
@@ -104,7 +117,13 @@ rule optimisation:
     input:
         optimisation_snapshots,
     output:
-        multiext("results/{preset}/figures/fig_psm_images", ".pdf", ".png"),
+        multiext("results/{preset}/figures/fig_psm_images", ".pdf"),
+        report(
+            "results/{preset}/figures/fig_psm_images.png",
+            caption="captions/optimisation.rst",
+            category="Figures",
+            labels={"figure": "fig_psm_images", "preset": "{preset}"},
+        ),
     log:
         "results/logs/optimisation/{preset}.log",
     benchmark:

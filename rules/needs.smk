@@ -33,7 +33,8 @@ def synthesis_minutes(wildcards, attempt):
     matching = values.get("batches", 10) * (
         SECONDS["private"] + images * SECONDS["image"]
     )
-    return attempt * (15 + 2 * round(steps * (matching + training) / 60))
+    tasks = 5 if wildcards.method.endswith("_continual") else 1
+    return attempt * (15 + 2 * round(tasks * steps * (matching + training) / 60))
 
 
 def one_shot_minutes(wildcards, attempt):
@@ -57,3 +58,8 @@ def evaluation_memory(wildcards, attempt):
 def snapshot_minutes(wildcards, attempt):
     """About a dozen snapshots, each evaluated on the first network."""
     return 12 * evaluation_minutes(wildcards, attempt)
+
+
+def task_minutes(wildcards, attempt):
+    """Five tasks, each evaluated on the first network."""
+    return 5 * evaluation_minutes(wildcards, attempt)

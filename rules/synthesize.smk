@@ -89,8 +89,11 @@ rule condense:
     benchmark:
         "results/benchmarks/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.tsv"
     wildcard_constraints:
-        method=RELEASING,
+        method=CONDENSING,
     priority: 10
+    # On a cluster a set and its evaluations share a job: making it takes a minute.
+    group:
+        "evaluate_{preset}_{dataset}_{method}_{epsilon}_{spc}_{seed}"
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]

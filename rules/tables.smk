@@ -7,6 +7,12 @@ rule compare:
         reported="resources/reported.csv",
     output:
         multiext("results/{preset}/tables/{table}", ".csv", ".md", ".tex"),
+        report(
+            "results/{preset}/tables/{table}.html",
+            caption="captions/comparison.rst",
+            category="Tables",
+            labels={"table": "{table}", "preset": "{preset}"},
+        ),
     log:
         "results/logs/compare/{preset}/{table}.log",
     benchmark:
@@ -32,6 +38,12 @@ rule privacy:
         certificates=certificates,
     output:
         multiext("results/{preset}/tables/table_privacy", ".csv", ".md", ".tex"),
+        report(
+            "results/{preset}/tables/table_privacy.html",
+            caption="captions/privacy.rst",
+            category="Tables",
+            labels={"table": "table_privacy", "preset": "{preset}"},
+        ),
     log:
         "results/logs/privacy/{preset}.log",
     benchmark:
@@ -57,6 +69,12 @@ rule pairs:
         predictions=table1_predictions,
     output:
         multiext("results/{preset}/tables/table1_pairs", ".csv", ".md", ".tex"),
+        report(
+            "results/{preset}/tables/table1_pairs.html",
+            caption="captions/pairs.rst",
+            category="Tables",
+            labels={"table": "table1_pairs", "preset": "{preset}"},
+        ),
     log:
         "results/logs/pairs/{preset}.log",
     benchmark:

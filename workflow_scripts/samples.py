@@ -8,7 +8,8 @@ from privset.reporting import figures
 
 def main(smk):
     with job(smk):
-        figures.samples(list(map(Path, smk.input.sets)), list(map(Path, smk.output)), preset=smk.wildcards.preset)
+        sets, snapshots = ([Path(path) for path in smk.input.get(name, [])] for name in ("sets", "snapshots"))
+        figures.samples(sets, snapshots, list(map(Path, smk.output)), preset=smk.wildcards.preset)
 
 
 if "snakemake" in globals():

@@ -187,3 +187,45 @@ def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
     artifacts.write_json(cell / "certificate.json", content)
     with pytest.raises(PrivsetError, match="was spent of a budget of 1"):
         certificates.verify(cell / "set.npz")
+
+
+@pytest.fixture
+def cell_in_parts(tmp_path):
+    """A set whose releases concerned the records of two classes each, every part with the whole budget."""
+    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    ledger = Ledger(epsilon=1.0, delta=1e-5)
+    for part in ((0, 1), (2, 3)):
+        for release in a_ledger().releases:
+            ledger.charge(Release(**{**release.__dict__, "part": part}))
+    content = certificates.certificate(ledger, tmp_path / "set.npz", noise_seed=None, run={})
+    artifacts.write_json(tmp_path / "certificate.json", content)
+    return tmp_path
+
+
+def test_disjoint_parts_cost_what_the_dearest_costs(cell_in_parts):
+    path = cell_in_parts / "set.npz"
+    stated = certificates.verify(path)
+    whole = certificates.certificate(a_ledger(), path, noise_seed=None, run={})
+    for key in ("epsilon", "epsilon_rdp", "epsilon_pld"):
+        assert stated[key] == whole[key]
+    assert not stated["protects_labels"] and "touches two" in stated["statement"]
+    assert "of each part" in stated["public_facts"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ledger: [entry.pop("part") for entry in ledger], "does not follow"),
+        (lambda ledger: ledger[0].pop("part"), "its ledger gives"),
+        (lambda ledger: ledger[1].update(part=[0, 1]), "its ledger gives"),
+        (lambda ledger: ledger[1].update(part=[1, 2]), "overlap"),
+        (lambda ledger: ledger[1].update(part=[]), "not a certificate"),
+    ],
+)
+def test_parts_cannot_be_tampered_with(cell_in_parts, change, message):
+    path = cell_in_parts / "certificate.json"
+    content = json.loads(path.read_text())
+    change(content["ledger"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(PrivsetError, match=message):
+        certificates.verify(cell_in_parts / "set.npz")

@@ -10,7 +10,7 @@ from privset import PrivsetError
 from privset.config import epsilon_text, parse, validate
 from privset.evaluation import Schedule
 from privset.methods import load
-from privset.rows import METHODS
+from privset.rows import METHODS, method_of
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -41,8 +41,14 @@ def test_every_method_block_fits_its_dataclass(preset):
                 parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
         if "releases" in method:
             parse(load(name).ReleaseConfig, method["releases"], name)
+    continual = block.get("continual", {}).get("methods", {})
+    for name, method in continual.items():
+        for dataset in block["datasets"]:
+            overlay = method.get("by_dataset", {}).get(dataset, {})
+            kind = load(name).ReleaseConfig if "releases" in method else load(name).Config
+            parse(kind, {**method.get("config", method.get("releases", {})), **overlay}, name)
     if preset == "paper":
-        assert set(block["methods"]) == set(METHODS)
+        assert {*block["methods"], *map(method_of, continual)} == set(METHODS)
     for size in ("small_sets", "large_sets"):
         default = block["evaluation"][size]["default"]
         parse(Schedule, {key: value for key, value in default.items() if key != "seeds"}, size)
@@ -58,6 +64,11 @@ def test_the_paper_preset_is_the_papers():
     block_psm = CONFIG["presets"]["paper"]["methods"]["psm"]
     assert psm.Config(**block_psm["config"]) == psm.Config()
     assert psm.ReleaseConfig(**block_psm["releases"]) == psm.ReleaseConfig()
+    continual = CONFIG["presets"]["paper"]["continual"]["methods"]
+    assert load("dpsgd").ReleaseConfig(**{**continual["dpsgd"]["releases"], "compile": False}) == load("dpsgd").ReleaseConfig()
+    tasks = load("psg_continual")
+    assert tasks.Config(**{**continual["psg_continual"]["config"], "compile": False}) == tasks.Config()
+    assert (tasks.Config.iterations, tasks.Config.outer, tasks.Config.inner) == (200, 10, 50)
     loops = {spc: (values["outer"], values["inner"]) for spc, values in block["by_spc"].items()}
     assert loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
 
@@ -74,7 +85,7 @@ P = ("presets", "quick")
         (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
         (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
-        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, psm, search, calibration'),
+        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, search, calibration'),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
         (
             (*P, "datasets"),

@@ -227,3 +227,59 @@ def test_methods_have_no_other_way_to_the_data():
         assert not re.search(r"_Vault__|\bopen\(|datasets\.load|import cells|numpy|manual_seed", text), path.name
         for call in re.findall(r"torch\.rand\w*\(.*", text):
             assert "generator=" in call, f"{path.name}: {call}"
+
+
+def test_parts_have_budgets_of_their_own_and_share_the_ledger(make_vault, generator):
+    vault = make_vault(epsilon=1.0)
+    sigma = accounting.calibrate(epsilon=1.0, delta=1e-5, sampling_rate=1.0, releases=1)
+    options = {"clip": 1.0, "noise_multiplier": sigma, "relation": "add-or-remove-one"}
+    first, second = vault.part((3, 4)), vault.part((5,))
+    assert (first.facts.records, second.facts.records, vault.facts.records) == (8, 4, 40)
+    for part in (first, second):
+        part.feature_sums(lambda images, labels: images.flatten(1), **options)
+        with pytest.raises(BudgetExceeded):
+            part.feature_sums(lambda images, labels: images.flatten(1), **options)
+    assert [release.part for release in vault.ledger.releases] == [(3, 4), (5,)]
+    assert 0.999 < vault.ledger.spent() <= 1.0
+    # What touches all records touches every part.
+    with pytest.raises(BudgetExceeded):
+        vault.feature_sums(lambda images, labels: images.flatten(1), **options)
+
+
+def test_a_part_holds_the_records_of_its_classes_alone(make_vault):
+    vault = make_vault(epsilon=math.inf)
+    images, labels = vault._Vault__images, vault._Vault__labels
+    seen = []
+
+    def features(x, y):
+        seen.append((x, y))
+        return x.flatten(1)
+
+    options = {"clip": 1e6, "noise_multiplier": 1e-9, "relation": "add-or-remove-one"}
+    sums = vault.part((7, 2)).feature_sums(features, **options)
+    assert torch.equal(seen[-1][0], images[(labels == 7) | (labels == 2)])
+    assert sums.shape[0] == 10
+    local = vault.part((7, 2), local_labels=True)
+    assert local.facts.classes == 2
+    ours = local.feature_sums(features, **options)
+    assert torch.equal(seen[-1][1], (labels[(labels == 7) | (labels == 2)] == 2).long())
+    assert torch.allclose(ours, sums[[7, 2]], atol=0.02)
+
+
+def test_parts_that_overlap_are_refused_before_any_record_is_touched(make_vault):
+    vault = make_vault(epsilon=10.0)
+    touched = []
+
+    def features(images, labels):
+        touched.append(len(images))
+        return images.flatten(1)
+
+    options = {"clip": 1.0, "noise_multiplier": 20.0, "relation": "add-or-remove-one"}
+    vault.part((1, 2)).feature_sums(features, **options)
+    with pytest.raises(ValueError, match="overlap"):
+        vault.part((2, 3)).feature_sums(features, **options)
+    assert len(touched) == 1 and len(vault.ledger.releases) == 1
+    vault.part((1, 2)).feature_sums(features, **options)  # the same part again: it adds up
+    assert vault.ledger.releases[0].count == 2
+    with pytest.raises(ValueError, match="no parts"):
+        vault.part((1, 2)).part((1,))

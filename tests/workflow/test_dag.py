@@ -9,16 +9,34 @@ from snakemake import cli
 
 from conftest import ROOT, snakemake
 
-QUICK = {"fetch": 2, "synthesize": 14, "evaluate": 44, "collect": 2, "compare": 2, "pairs": 1, "privacy": 1}
-# With PSM: its releases, for two datasets and two eps, serve its sets of every size (rule condense). And six sets with the prior,
-# each for Table 3 alone.
+# Two datasets, each at two eps: psg and psm with two sizes, dp_merf with one; PSG with the prior at one eps; the real data.
+# PSM's sets of every size come from one release (rule condense).
+QUICK = {
+    **{"fetch": 2, "synthesize": 8 + 4 + 4 + 2, "release": 4, "condense": 8},
+    # Table 1; Table 2: four rows on six networks, of which three have their ConvNet in Table 1; the prior's sets
+    "evaluate": 20 + 2 * (4 * 6 - 3) + 4,
+    **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
+}
 PAPER = {
     **{"fetch": 2, "synthesize": 18 + 6, "release": 4, "condense": 16, "evaluate": 58 + 16 + 2 * 3 * 5 + 6},
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
-# Beside those: at the largest epsilon, for two datasets, PSG at the sizes it is not run at anyway, DP-MERF at four sizes.
-QUICK_STORAGE = {"synthesize": 14 + 2 * (2 + 4), "evaluate": 44 + 2 * (2 + 4), "collect": 3, "compare": 3}
+# Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway, DP-MERF at four sizes.
+QUICK_STORAGE = {
+    "synthesize": 18 + 2 * (2 + 4),
+    "condense": 8 + 2 * 2,
+    "evaluate": 66 + 2 * (2 + 2 + 4),
+    "collect": 4,
+    "compare": 4,
+}
 PAPER_STORAGE = {"synthesize": 24 + 2 * (1 + 4), "evaluate": 110 + 2 * (1 + 4), "collect": 4, "compare": 4}
+
+
+def with_figures(jobs, *, snapshots, streams):
+    """The jobs of target `all`; half of the continual streams make sets, the other half release the weights of DP-SGD."""
+    continual = {"synthesize": jobs["synthesize"] + streams // 2, "release": jobs["release"] + streams // 2}
+    figures = {"samples": 1, "convergence": 2, "evaluate_snapshots": snapshots, "evaluate_tasks": streams, "continual": 1}
+    return {**jobs, **continual, **figures, "configuration": 1, "report": 1}
 
 
 def planned(output):
@@ -38,14 +56,12 @@ def plan(repository, *arguments):
     [
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
-        ("quick", "all", {**QUICK, **QUICK_STORAGE, "samples": 1, "convergence": 1, "evaluate_snapshots": 6}),
-        ("paper", "all", {**PAPER, **PAPER_STORAGE, "samples": 1, "convergence": 2, "evaluate_snapshots": 8 + 6}),
-        # psg: 2 datasets x 2 eps x 2 spc; dp_merf: 2 x 2; the real data: 2
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 8 + 4 + 2}),
-        ("psm", "all_sets", {"fetch": 2, "synthesize": 8 + 4, "release": 4, "condense": 8}),
+        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4, streams=4 * 2 * 2)),
+        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=8 + 6, streams=4 * 2 * 2 * 3)),
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 18, "release": 4, "condense": 8}),
         # 6 rows x 2 datasets x 2 eps x 3 seeds of the table; 6 eps x 2 datasets x 3 methods of the figure, 4 psm in both
         (
-            "psm",
+            "quick",
             "ablation_psm",
             {
                 **{"fetch": 2, "release": 72 + 12 - 4, "condense": 72 + 12 - 4, "synthesize": 24, "evaluate": 72 + 36 - 4},
@@ -53,12 +69,29 @@ def plan(repository, *arguments):
             },
         ),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "all_figures", {"fetch": 2, "synthesize": 4 + 2, "samples": 1, "convergence": 1, "evaluate_snapshots": 6}),
-        ("quick", "table1", {"fetch": 2, "synthesize": 12, "evaluate": 12, "collect": 1, "compare": 1}),
-        # (real, dp_merf, psg spc=10) x 2 datasets x 6 networks
-        ("quick", "table2", {"fetch": 2, "synthesize": 6, "evaluate": 36, "collect": 1, "compare": 1}),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 14, "privacy": 1}),
-        ("quick", "fig_samples", {"fetch": 2, "synthesize": 6, "samples": 1}),
+        (
+            "quick",
+            "all_figures",
+            {
+                **{"fetch": 2, "synthesize": 4 + 2 + 4 + 8, "release": 2 + 8, "condense": 4, "samples": 1, "convergence": 2},
+                **{"evaluate_snapshots": 10, "evaluate_tasks": 16, "continual": 1},
+            },
+        ),
+        (
+            "quick",
+            "table1",
+            {"fetch": 2, "synthesize": 12, "release": 4, "condense": 8, "evaluate": 20, "collect": 1, "compare": 1},
+        ),
+        # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
+        (
+            "quick",
+            "table2",
+            {"fetch": 2, "synthesize": 6, "release": 2, "condense": 2, "evaluate": 48, "collect": 1, "compare": 1},
+        ),
+        ("quick", "table3", {"fetch": 2, "synthesize": 8, "evaluate": 8, "collect": 1, "compare": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 18, "release": 4, "condense": 8, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 10, "release": 2, "condense": 4, "samples": 1}),
+        ("quick", "fig_continual", {"fetch": 2, "synthesize": 8, "release": 8, "evaluate_tasks": 16, "continual": 1}),
     ],
 )
 def test_targets_plan_the_configured_grid(repository, preset, target, expected):
@@ -76,13 +109,13 @@ def test_one_cell_of_any_preset_by_its_path(repository):
 
 
 def test_psms_sets_of_every_size_and_variant_come_from_one_release(repository, tmp_path):
-    cells = [f"results/psm/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
+    cells = [f"results/quick/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
     assert plan(repository, *cells) == {"fetch": 1, "hold_out": 1, "release": 1, "condense": 3}
     config = yaml.safe_load((repository / "config.yaml").read_text())
-    config["presets"]["psm"]["methods"]["psm_features"] = {"spc": [10], "releases": {"trained_networks": 0}}
+    config["presets"]["quick"]["methods"]["psm_features"] = {"spc": [10], "releases": {"trained_networks": 0}}
     path = tmp_path / "variant.yaml"
     path.write_text(yaml.safe_dump(config))
-    variant = "results/psm/sets/mnist/psm_features/eps1/spc10/seed0/set.npz"
+    variant = "results/quick/sets/mnist/psm_features/eps1/spc10/seed0/set.npz"
     assert plan(repository, variant, "--configfile", str(path)) == {"fetch": 1, "release": 1, "condense": 1}
 
 
@@ -92,12 +125,12 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     path = tmp_path / "seeds.yaml"
     path.write_text(yaml.safe_dump(config))
     jobs = plan(repository, "all_sets", "--configfile", str(path))
-    assert jobs["synthesize"] == 28
+    assert (jobs["synthesize"], jobs["release"], jobs["condense"]) == (36, 8, 16)
     config["presets"]["quick"]["set_seeds"] = [0]
     config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
     path.write_text(yaml.safe_dump(config))
-    # A list in a second configuration file replaces the first: Table 2 has 6 cells x 2 networks.
-    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 12
+    # A list in a second configuration file replaces the first: Table 2 has 8 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 16
 
 
 @pytest.mark.parametrize(
@@ -110,7 +143,7 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
         ("quick/sets/mnist/psg/eps10/spc0/seed0/set.npz", "spc = 0: must be a whole number > 0"),
         ("quick/sets/mnist/psg/eps10/spc10/seedx/set.npz", "seed = x: must be a whole number >= 0"),
         ("quick/sets/minst/psg/eps10/spc10/seed0/set.npz", "dataset = minst: choose from mnist, fashion_mnist"),
-        ("quick/sets/mnist/pgs/eps10/spc10/seed0/set.npz", "method = pgs: choose from psg, dp_merf, real"),
+        ("quick/sets/mnist/pgs/eps10/spc10/seed0/set.npz", "method = pgs: choose from psg, psg_prior, psm, dp_merf, real"),
         ("quik/sets/mnist/psg/eps10/spc10/seed0/set.npz", "preset = quik: choose from quick, paper"),
         ("quick/sets/mnist/psg/epsinf/spc10/seed0/set.npz", "eps inf belongs to method real alone"),
         ("quick/metrics/mnist/psg/eps10/spc10/seed0/resnet99.json", "network = resnet99: choose from convnet"),
@@ -128,7 +161,7 @@ def test_impossible_cells_are_named_in_one_line(repository, path, line):
     [
         ("delta=-1", "delta = -1: must be > 0"),
         ("presets={quick: {methods: {psg: {config: {iteration: 3}}}}}", "unknown key 'iteration'"),
-        ("preset=papr", 'preset = "papr": choose from quick, paper, psm, search, calibration'),
+        ("preset=papr", 'preset = "papr": choose from quick, paper, search, calibration'),
         ("colour=red", "unknown key 'colour'"),
     ],
 )

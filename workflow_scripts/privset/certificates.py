@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from privset import PrivsetError, accounting
 from privset.artifacts import matching_certificate, read_set, read_statistics, sha256
-from privset.vault import Ledger, Release
+from privset.vault import Ledger, Release, compositions
 
 FORMAT = 1
 STATISTICS = "statistics.npz"
@@ -24,15 +25,38 @@ SCHEMA = Path(__file__).with_name("certificate.schema.json")
 OS_ENTROPY = "operating system"
 
 
-def _statement(private: bool, noise_source: str) -> str:
+def _statement(private: bool, noise_source: str, in_parts: bool) -> str:
     if not private:
         return "NOT PRIVATE: this is, or contains, the training data itself."
-    if noise_source == OS_ENTROPY:
-        return "The noise came from the operating system's entropy. The set may be published under the stated guarantee."
-    return (
-        "The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this set must not be "
-        "published as private. Anyone with the seed could remove the noise."
+    parts = (
+        "The records were used in disjoint parts, by class. The guarantee is for adding or removing one record, or replacing "
+        "one within its part; moving a record to another part touches two. "
+        if in_parts
+        else ""
     )
+    if noise_source == OS_ENTROPY:
+        return f"{parts}The noise came from the operating system's entropy. The set may be published under the stated guarantee."
+    return (
+        f"{parts}The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this set must "
+        "not be published as private. Anyone with the seed could remove the noise."
+    )
+
+
+def _follows(releases: list[Release], noise_source: str) -> dict[str, Any]:
+    """What a certificate says beside its numbers, as it follows from the ledger."""
+    private = not any(isinstance(release.event, dp_accounting.NonPrivateDpEvent) for release in releases)
+    in_parts = any(release.part is not None for release in releases)
+    return {
+        "statement": _statement(private, noise_source, in_parts),
+        "private": private,
+        "neighbouring_relation": releases[0].relation,
+        # A record is an image with its label, and the set's labels are balanced by rule. But to which part it belongs is public.
+        "protects_labels": private and not in_parts,
+    }
+
+
+def _spent(epsilon: Callable[..., float], releases: list[Release], delta: float, **options: Any) -> float:
+    return max(epsilon(counted, delta, **options) for counted in compositions(releases))
 
 
 def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]) -> dict[str, Any]:
@@ -40,23 +64,22 @@ def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: 
 
     `noise_seed` None means operating-system entropy. `run` holds the cell, its configuration, code digest and provenance.
     """
-    counted = [(release.event, release.count) for release in ledger.releases]
-    private = not any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event, _ in counted)
     noise_source = OS_ENTROPY if noise_seed is None else f"seed {noise_seed}"
+    in_parts = any(release.part is not None for release in ledger.releases)
     return {
         "format": FORMAT,
-        "statement": _statement(private, noise_source),
-        "private": private,
+        **_follows(ledger.releases, noise_source),
         "epsilon_budget": ledger.epsilon,
         "delta": ledger.delta,
-        "epsilon": accounting.spent_epsilon(counted, ledger.delta),
-        "epsilon_rdp": accounting.rdp_epsilon(counted, ledger.delta),
-        "epsilon_pld": accounting.pld_epsilon(counted, ledger.delta),
-        "neighbouring_relation": ledger.releases[0].relation if ledger.releases else None,
-        "protects_labels": private,  # a record is an image with its label, and the set's labels are balanced by rule
+        "epsilon": _spent(accounting.spent_epsilon, ledger.releases, ledger.delta),
+        "epsilon_rdp": _spent(accounting.rdp_epsilon, ledger.releases, ledger.delta),
+        "epsilon_pld": _spent(accounting.pld_epsilon, ledger.releases, ledger.delta),
         "noise_source": noise_source,
         "ledger": [release.to_dict() for release in ledger.releases],
-        "public_facts": "number of records, classes, image shape, published normalisation constants",
+        "public_facts": "number of records"
+        + (" of each part" if in_parts else "")
+        + ", classes, image shape, published normalisation "
+        "constants",
         "set_sha256": sha256(set_path),
         **run,
     }
@@ -103,30 +126,25 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
         raise PrivsetError(f"{certificate_path}: not a certificate of format {FORMAT}: {position}: {error.message[:200]}")
     try:
         budget, delta = float(stated["epsilon_budget"]), float(stated["delta"])
-        counted = [(accounting.event_from_dict(entry), entry["count"]) for entry in stated["ledger"]]
+        releases = [Release.from_dict(entry) for entry in stated["ledger"]]
         claimed = {key: float(stated[key]) for key in ("epsilon", "epsilon_rdp", "epsilon_pld")}
+        composed = compositions(releases)
     except (KeyError, TypeError, ValueError) as error:
         raise PrivsetError(f"{certificate_path}: not a certificate ({error!r})") from error
-    private = not any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event, _ in counted)
-    follows = {
-        "private": private,
-        "protects_labels": private,
-        "neighbouring_relation": stated["ledger"][0]["neighbouring_relation"],
-        "statement": _statement(private, stated["noise_source"]),
-    }
+    follows = _follows(releases, stated["noise_source"])
     for key, value in follows.items():
         if stated[key] != value:
             raise PrivsetError(f"{certificate_path}: {key} = {stated[key]!r} does not follow from the rest; it was changed")
-    if len({entry["neighbouring_relation"] for entry in stated["ledger"]}) > 1:
+    if len({release.relation for release in releases}) > 1:
         raise PrivsetError(f"{certificate_path}: its ledger mixes neighbouring relations, whose guarantees do not compose")
-    if private and len(set(counts.tolist())) > 1:
+    if follows["private"] and len(set(counts.tolist())) > 1:
         raise PrivsetError(f"{set_path}: its classes are not balanced ({counts.tolist()}), which may tell about the data")
     recomputed = {
-        "epsilon_rdp": accounting.rdp_epsilon(counted, delta),
-        "epsilon_pld": accounting.pld_epsilon(counted, delta),
-        "epsilon": accounting.spent_epsilon(counted, delta),
+        "epsilon_rdp": _spent(accounting.rdp_epsilon, releases, delta),
+        "epsilon_pld": _spent(accounting.pld_epsilon, releases, delta),
+        "epsilon": _spent(accounting.spent_epsilon, releases, delta),
     }
-    if private:
+    for counted in composed if follows["private"] else []:
         accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.WHOLE_ORDERS))
         for event, count in counted:
             accountant.compose(event, count)

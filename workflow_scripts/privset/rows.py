@@ -1,6 +1,6 @@
 """Rows of the tables: methods, and variants of methods under names of their own. Needs nothing, so anything may import it."""
 
-METHODS = ("psg", "psg_prior", "psm", "dp_merf", "real")
+METHODS = ("psg", "psg_prior", "psg_continual", "psm", "dp_merf", "dp_merf_continual", "dpsgd", "real")
 """The modules of privset.methods."""
 
 

@@ -10,10 +10,11 @@ shape and the published normalisation constants. Class counts are not public.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import dp_accounting
@@ -42,6 +43,8 @@ class Release:
     sensitivity: float
     """L2 sensitivity of the clipped sum to which the noise was added."""
     count: int = 1
+    part: tuple[int, ...] | None = None
+    """The classes whose records it concerned (`Vault.part`); None: all records."""
 
     def to_dict(self) -> dict[str, Any]:
         """The ledger line in JSON's terms."""
@@ -51,6 +54,7 @@ class Release:
             "neighbouring_relation": self.relation,
             "sensitivity": self.sensitivity,
             "count": self.count,
+            **({} if self.part is None else {"part": list(self.part)}),
         }
 
     @classmethod
@@ -62,13 +66,27 @@ class Release:
             relation=entry["neighbouring_relation"],
             sensitivity=entry["sensitivity"],
             count=entry["count"],
+            part=tuple(entry["part"]) if "part" in entry else None,
         )
 
     def same_kind(self, other: Release) -> bool:
-        return (self.mechanism, self.event, self.relation, self.sensitivity) == (
-            *(other.mechanism, other.event),
-            *(other.relation, other.sensitivity),
-        )
+        return replace(self, count=other.count) == other
+
+
+def compositions(releases: Iterable[Release]) -> list[list[accounting.Counted]]:
+    """What composes with what: for each part of the records its own releases and those over all records.
+
+    Parts are disjoint, so a record meets one of these lists alone, and a ledger spends the largest of their epsilons
+    (parallel composition, McSherry 2009). Without parts it is one list of everything.
+
+    Raises ValueError for parts that overlap without being the same.
+    """
+    releases = list(releases)
+    parts = sorted({release.part for release in releases if release.part is not None})
+    members = [label for part in parts for label in part]
+    if len(set(members)) < len(members):
+        raise ValueError(f"the parts {', '.join(map(str, parts))} of the records overlap")
+    return [[(r.event, r.count) for r in releases if r.part in (None, part)] for part in parts or [None]]
 
 
 class Ledger:
@@ -81,13 +99,12 @@ class Ledger:
     def _with(self, release: Release) -> list[Release]:
         if self.releases and self.releases[-1].same_kind(release):
             last = self.releases[-1]
-            merged = Release(**{**last.__dict__, "count": last.count + release.count})
-            return [*self.releases[:-1], merged]
+            return [*self.releases[:-1], replace(last, count=last.count + release.count)]
         return [*self.releases, release]
 
     def spent(self) -> float:
         """Epsilon spent so far at the ledger's delta."""
-        return accounting.spent_epsilon([(release.event, release.count) for release in self.releases], self.delta)
+        return max(accounting.spent_epsilon(counted, self.delta) for counted in compositions(self.releases))
 
     def charge(self, release: Release) -> None:
         """Record a release that is about to happen.
@@ -99,7 +116,7 @@ class Ledger:
         if len(relations) > 1:
             raise ValueError(f"one ledger cannot mix neighbouring relations {sorted(map(str, relations))}")
         releases = self._with(release)
-        would_be = accounting.spent_epsilon([(entry.event, entry.count) for entry in releases], self.delta)
+        would_be = max(accounting.spent_epsilon(counted, self.delta) for counted in compositions(releases))
         if would_be > self.epsilon:
             raise BudgetExceeded(
                 f"release {sum(entry.count for entry in releases)} ({release.mechanism}) would spend epsilon = "
@@ -160,6 +177,34 @@ class Vault:
         self._fixed_rows = images.device.type != "cpu"
         self.__images, self.__labels = images, labels
         self.__sampling, self.__noise = sampling, noise
+        self.__part: tuple[int, ...] | None = None
+
+    def part(self, classes: Sequence[int], *, local_labels: bool = False) -> Vault:
+        """The records of some classes, as a vault whose releases concern them alone and are charged to that part of the ledger.
+
+        How many records a part has becomes public by this (`facts.records`), and so does, for a record, to which part it
+        belongs: the guarantee is for adding or removing a record of any class, not for moving one to another part.
+        `local_labels` counts the classes of the part from 0, and `facts.classes` is then their number.
+
+        A release from a part that overlaps another one's raises ValueError. Generators and ledger are shared.
+        """
+        if self.__part is not None:
+            raise ValueError("a part has no parts")
+        chosen = torch.as_tensor(classes, device=self.device)
+        inside = torch.isin(self.__labels, chosen)
+        part = copy.copy(self)
+        part.__part = tuple(classes)
+        part.__images, part.__labels = self.__images[inside], self.__labels[inside]
+        part.facts = replace(self.facts, records=len(part.__images))
+        if local_labels:
+            part.__labels = (part.__labels[:, None] == chosen).int().argmax(1)
+            part.facts = replace(part.facts, classes=len(classes))
+        return part
+
+    def _charge(self, mechanism: str, event: dp_accounting.DpEvent, relation: Relation | None, sensitivity: float) -> None:
+        self.ledger.charge(
+            Release(mechanism=mechanism, event=event, relation=relation, sensitivity=sensitivity, part=self.__part)
+        )
 
     def _noise(self, shape: tuple[int, ...], std: float) -> Tensor:
         return torch.randn(shape, generator=self.__noise, device=self.device) * std
@@ -211,7 +256,7 @@ class Vault:
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
-        self.ledger.charge(Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=clip))
+        self._charge("gradient_mean", event, "add-or-remove-one", clip)
         images, labels, present = self._poisson_batch(sampling_rate)
         if transform is not None:
             images = transform(images)
@@ -245,7 +290,7 @@ class Vault:
             raise ValueError(f"clip = {clip}: must be > 0")
         sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation]
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
-        self.ledger.charge(Release(mechanism="feature_sums", event=event, relation=relation, sensitivity=sensitivity))
+        self._charge("feature_sums", event, relation, sensitivity)
         sums = None
         with torch.no_grad():
             for images, labels in zip(self.__images.split(chunk), self.__labels.split(chunk), strict=True):
@@ -273,5 +318,5 @@ class Vault:
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""
         event = dp_accounting.NonPrivateDpEvent()
-        self.ledger.charge(Release(mechanism="everything", event=event, relation=None, sensitivity=math.inf))
+        self._charge("everything", event, None, math.inf)
         return self.__images, self.__labels

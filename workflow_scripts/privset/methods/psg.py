@@ -118,8 +118,11 @@ def match(
     parameters: list[Tensor],
     render: Callable[[], Tensor],
     optimiser: torch.optim.Optimizer,
+    others: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Algorithm 1, for a set `render()` of images with `labels` that `optimiser` changes through `parameters`.
+
+    `others` are images and labels that the networks are trained on too, and that stay as they are.
 
     Returns the set after `config.iterations` networks (exactly as many private steps as were calibrated for).
     """
@@ -173,8 +176,8 @@ def match(
                 optimiser.step()
             if step < config.outer:
                 with torch.no_grad():
-                    images = render()
-                _train(network, images.detach(), labels, config, run)
+                    known = [(render().detach(), labels), *([others] if others else [])]
+                _train(network, *(torch.cat(parts) for parts in zip(*known, strict=True)), config, run)
         run.report(iteration, loss)
         run.snapshot(iteration, lambda: (render().detach(), labels))
         state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state_dict()}

@@ -22,9 +22,12 @@ METHODS = {
     "psg": "PSG",
     "psg_prior": "PSG with prior",
     "psm": "PSM (ours)",
+    "dpsgd": "DP-SGD classifier",
+    "dp_merf_continual": "DP-MERF",
+    "psg_continual": "PSG",
 }
 """In the order of the paper's tables."""
-SMALL_SETS = ("psg", "psg_prior", "psm")
+SMALL_SETS = ("psg", "psg_prior", "psg_continual", "psm")
 """Methods, with their variants, that make another set for each number of samples per class."""
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from privset.artifacts import read_json, read_set, write_atomically
+from privset.artifacts import read_json, read_set, read_snapshots, write_atomically
 from privset.mosaic import mosaic
-from privset.reporting import DATASETS, is_small_set, method_title
+from privset.reporting import DATASETS, is_small_set, method_title, row_title
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -28,16 +28,27 @@ def save(figure: plt.Figure, paths: list[Path]) -> None:
     plt.close(figure)
 
 
-def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
-    """Image grids of the sets of the first set seed, one panel per (dataset, method), one row per class."""
-    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
+def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, preset: str) -> None:
+    """Image grids of the sets, one panel per (dataset, method) with its sizes side by side, one row per class; `snapshots` hold
+    the images that the prior's generator makes of fresh codes."""
+    grids: dict[str, dict[str, list[tuple[str, np.ndarray]]]] = {}
     for path in sets:
         cell = read_json(path.with_name("certificate.json"))["cell"]
         images, labels = read_set(path)
         columns = min(10, int(np.bincount(labels).max()))
-        title = f"{method_title(cell['method'], cell['spc'])}\neps={cell['epsilon']}"
-        if cell["seed"] == min(read_json(other.with_name("certificate.json"))["cell"]["seed"] for other in sets):
-            panels.setdefault(cell["dataset"], []).append((title, mosaic(images, labels, columns=columns)))
+        methods = grids.setdefault(cell["dataset"], {})
+        methods.setdefault(row_title(cell["method"]), []).append((cell["spc"], mosaic(images, labels, columns=columns)))
+        if columns > 1 and path.with_name("snapshots.npz") in snapshots:
+            fresh = read_snapshots(path.with_name("snapshots.npz"))["fresh_codes"]
+            methods[f"{row_title(cell['method'])},"] = [("fresh codes", mosaic(fresh, labels, columns=columns))]
+    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for dataset, methods in grids.items():
+        for method, parts in methods.items():
+            gap = np.ones((parts[0][1].shape[0], 8, *parts[0][1].shape[2:]))
+            picture = np.hstack([column for _, part in parts for column in (gap, part)][1:])
+            sizes = " and ".join(size for size, _ in parts)
+            title = f"{method}\n{sizes}" + (" per class" if sizes[0].isdigit() else "")
+            panels.setdefault(dataset, []).append((title, picture))
     widths = [picture.shape[1] for _, picture in next(iter(panels.values()))]
     with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -52,7 +63,7 @@ def samples(sets: list[Path], paths: list[Path], *, preset: str) -> None:
             for axis, (title, picture) in zip(line, shown, strict=True):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axis.set(title=title, xticks=[], yticks=[])
-        note = f"One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
+        note = f"eps={cell['epsilon']}. One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
         figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
         save(figure, paths)
 

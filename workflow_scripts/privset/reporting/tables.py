@@ -1,7 +1,8 @@
-"""The tables: tidy metrics in, reported and reproduced numbers side by side out, as CSV, Markdown and LaTeX."""
+"""The tables: tidy metrics in, reported and reproduced numbers side by side out, as CSV, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -323,8 +324,29 @@ def latex(table: Table, *, preset: str) -> str:
     return f"{notes}\n\\begin{{table}}\n\\caption{{{title} ({preset} preset).}}\n{escaped}\\end{{table}}\n"
 
 
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{font: 14px/1.4 sans-serif; margin: 1.5em; color: #111}}
+table {{border-collapse: collapse; margin: 1em 0}}
+th, td {{padding: 0.25em 0.8em; text-align: right; border-bottom: 1px solid #ccc; white-space: nowrap}}
+th:first-child, td:first-child {{text-align: left}}
+</style>
+<h1 style="font-size: 1.2em">{title}</h1>
+{body}
+<ul>{notes}</ul>
+"""
+
+
+def page(table: Table, *, preset: str) -> str:
+    """A page of its own, for the report."""
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    body = table.shown.to_html(index=False, border=0)
+    return PAGE.format(title=html.escape(f"{table.title} ({preset} preset)"), body=body, notes=notes)
+
+
 def write(table: Table, paths: list[Path], *, preset: str) -> None:
-    """CSV, Markdown and LaTeX, whichever of the three suffixes the paths have."""
+    """CSV, Markdown, LaTeX and HTML, whichever of the suffixes the paths have."""
     for path in paths:
         match path.suffix:
             case ".csv":
@@ -334,4 +356,7 @@ def write(table: Table, paths: list[Path], *, preset: str) -> None:
                 write_atomically(path, lambda stream, text=text: stream.write(text))
             case ".tex":
                 text = latex(table, preset=preset)
+                write_atomically(path, lambda stream, text=text: stream.write(text))
+            case ".html":
+                text = page(table, preset=preset)
                 write_atomically(path, lambda stream, text=text: stream.write(text))

@@ -1,0 +1,61 @@
+# Class-incremental learning: the classes arrive two at a time, and each task has the whole budget on its own records.
+# What the methods make comes from the rules synthesize (sets) and release (the weights of DP-SGD).
+
+
+rule evaluate_tasks:
+    input:
+        learned=learned,
+        data=data_files,
+    output:
+        TASK_METRICS,
+    log:
+        "results/logs/evaluate_tasks/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/evaluate_tasks/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=evaluation_memory,
+        runtime=task_minutes,
+    params:
+        schedule=task_schedule,
+        network=first_network,
+        code=code_digest("evaluate_tasks"),
+        checkpoint="results/{preset}/checkpoints/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",
+    message:
+        "Evaluate the tasks of {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} seed={wildcards.seed}"
+        " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
+    script:
+        "../workflow_scripts/evaluate_tasks.py"
+
+
+rule continual:
+    input:
+        task_metrics,
+    output:
+        multiext("results/{preset}/figures/fig_continual", ".csv", ".pdf"),
+        report(
+            "results/{preset}/figures/fig_continual.png",
+            caption="captions/continual.rst",
+            category="Figures",
+            labels={"figure": "fig_continual", "preset": "{preset}"},
+        ),
+    log:
+        "results/logs/continual/{preset}.log",
+    benchmark:
+        "results/benchmarks/continual/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("continual"),
+    message:
+        "Draw fig_continual of preset {wildcards.preset}"
+    script:
+        "../workflow_scripts/continual.py"

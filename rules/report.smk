@@ -1,0 +1,54 @@
+# One page with every table, figure and the configuration, for people who have neither the repository nor Python.
+
+
+rule configuration:
+    output:
+        report(
+            "results/{preset}/configuration.html",
+            caption="captions/configuration.rst",
+            category="Configuration",
+            labels={"preset": "{preset}"},
+        ),
+    log:
+        "results/logs/configuration/{preset}.log",
+    benchmark:
+        "results/benchmarks/configuration/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        configuration=configuration,
+        code=code_digest("configuration"),
+    message:
+        "Write down the configuration of preset {wildcards.preset}"
+    script:
+        "../workflow_scripts/configuration.py"
+
+
+# Snakemake makes the page from what it recorded about the finished jobs, so a second one is started, which computes nothing.
+rule report:
+    input:
+        report_inputs,
+    output:
+        "results/{preset}/report.html",
+    log:
+        "results/logs/report/{preset}.log",
+    benchmark:
+        "results/benchmarks/report/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=report_options,
+    message:
+        "Write {output}"
+    shell:
+        "snakemake all_results --nolock --report {output} {params.options} > {log} 2>&1"

@@ -1,0 +1,94 @@
+"""A classifier trained with DP-SGD (Abadi et al. 2016) on classes that arrive task by task, without replay.
+
+The baseline of PSG's continual learning (reference program, continual_learning/main_dpsgd.py). It makes no set; what it
+releases is the network's weights, as they are after each task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from privset import accounting, continual, networks
+from privset.datasets import PublicFacts
+from privset.methods import Run
+from privset.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """The defaults are the reference program's."""
+
+    epochs: int = 5
+    """Of 1 / sampling rate steps each, rounded down, for every task."""
+    batch_size: int = 256
+    """Expected size of a Poisson batch."""
+    clip: float = 0.1
+    """L2 clip of a record's gradient over all parameters."""
+    learning_rate: float = 0.01
+    width: int = 128
+    """Channels of the ConvNet."""
+    compile: bool = False
+    """Compile the private step (`compiled.run`)."""
+
+
+@dataclass
+class Weights:
+    """Every parameter by its name, (tasks, *shape): as it was after each task."""
+
+    tensors: dict[str, Tensor]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Everything by name, for a file."""
+        return self.tensors
+
+    def network(self, task: int, config: ReleaseConfig, facts: PublicFacts) -> nn.Module:
+        """The classifier as it was after a task, counted from 0."""
+        network = build(config, facts, torch.Generator(next(iter(self.tensors.values())).device))
+        network.load_state_dict({name: values[task] for name, values in self.tensors.items()})
+        return network
+
+
+def build(config: ReleaseConfig, facts: PublicFacts, generator: torch.Generator) -> nn.Module:
+    """The network as it is before the first task."""
+    shape = {"channels": facts.channels, "classes": facts.classes, "size": facts.size}
+    return networks.build("convnet", **shape, width=config.width, generator=generator)
+
+
+def release(vault: Vault, config: ReleaseConfig, run: Run) -> Weights:
+    """Train the network on one task after another."""
+    network = build(config, vault.facts, run.generator)
+    weights = [weight.detach() for weight in network.parameters()]
+
+    def set_weights(saved: list[Tensor]) -> None:
+        for weight, value in zip(weights, saved, strict=True):
+            weight.copy_(value)
+
+    def task(classes: tuple[int, ...], kept: list[list[Tensor]], run: Run) -> list[list[Tensor]]:
+        part = vault.part(classes)
+        sampling_rate = min(1.0, config.batch_size / part.facts.records)
+        steps = config.epochs * int(1 / sampling_rate)
+        noise_multiplier = accounting.calibrate(
+            epsilon=part.ledger.epsilon, delta=part.ledger.delta, sampling_rate=sampling_rate, releases=steps
+        )
+        run.start(steps)
+        state = run.restore() or {"step": 0, "weights": kept[-1] if kept else [weight.clone() for weight in weights]}
+        set_weights(state["weights"])
+        for step in range(state["step"] + 1, steps + 1):
+            gradients = part.gradient_mean(
+                network,
+                sampling_rate=sampling_rate,
+                clip=config.clip,
+                noise_multiplier=noise_multiplier,
+                compile=config.compile,
+            )
+            torch._foreach_add_(weights, gradients, alpha=-config.learning_rate)
+            run.report(step, sum(gradient.square().sum() for gradient in gradients).sqrt())  # no loss ever leaves the vault
+            run.checkpoint({"step": step, "weights": weights})
+        return [*kept, [weight.clone() for weight in weights]]
+
+    kept = continual.over_tasks(run, continual.tasks(vault.facts.classes), task, [])
+    names = [name for name, _ in network.named_parameters()]
+    return Weights({name: torch.stack(values) for name, values in zip(names, zip(*kept, strict=True), strict=True)})
