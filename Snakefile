@@ -69,6 +69,12 @@ rule all:
     localrule: True
 
 
+rule report:
+    input:
+        expand("results/{preset}/report.html", preset=PRESET),
+    localrule: True
+
+
 rule all_tables:
     input:
         expand("results/{preset}/tables/{table}.md", preset=PRESET, table=TABLES),

@@ -30,15 +30,15 @@ rule configuration:
 
 
 # Snakemake makes the page from what it recorded about the finished jobs, so a second one is started, which computes nothing.
-rule report:
+rule report_page:
     input:
         report_inputs,
     output:
         "results/{preset}/report.html",
     log:
-        "results/logs/report/{preset}.log",
+        "results/logs/report_page/{preset}.log",
     benchmark:
-        "results/benchmarks/report/{preset}.tsv"
+        "results/benchmarks/report_page/{preset}.tsv"
     localrule: True
     conda:
         "../envs/reporting.yaml"

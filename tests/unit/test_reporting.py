@@ -9,7 +9,7 @@ from PIL import Image
 
 from privset import artifacts
 from privset.mosaic import mosaic
-from privset.reporting import convergence, figures, pairs, tables
+from privset.reporting import continual, convergence, figures, pairs, tables
 
 REPORTED = pd.read_csv(Path(__file__).parents[2] / "resources" / "reported.csv", dtype={"epsilon": str, "spc": str})
 
@@ -82,15 +82,17 @@ def test_table2_has_six_networks_and_the_real_data_first():
     assert any("identical for MNIST and FashionMNIST" in note for note in table.notes)
 
 
-def test_three_forms_of_a_table(tmp_path):
+def test_four_forms_of_a_table(tmp_path):
     table = table1(runs("psg", "10", "10", [[90.0, 91.0]]))
-    paths = [tmp_path / f"t{suffix}" for suffix in (".csv", ".md", ".tex")]
+    paths = [tmp_path / f"t{suffix}" for suffix in (".csv", ".md", ".tex", ".html")]
     tables.write(table, paths, preset="quick")
     assert pd.read_csv(paths[0]).preset.unique().tolist() == ["quick"]
     text = paths[1].read_text()
     assert "(quick preset)" in text and "90.5 ± 0.7" in text and "| PSG (spc=10)" in text
     latex = paths[2].read_text()
     assert "\\toprule" in latex and "$\\pm$" in latex and "\\caption" in latex
+    page = paths[3].read_text()
+    assert "<td>90.5 ± 0.7</td>" in page and page.count("<li>") == len(table.notes) and "(quick preset)</h1>" in page
 
 
 def test_tidy_keeps_every_single_run(tmp_path):
@@ -208,4 +210,29 @@ def test_convergence_states_the_share_of_the_budget(tmp_path):
     assert frame.share.tolist() == [0.25, 0.5, 1.0]
     convergence.write(frame, [tmp_path / f"fig.{suffix}" for suffix in ("csv", "pdf", "png")], preset="quick")
     assert pd.read_csv(tmp_path / "fig.csv").test_accuracy.tolist() == [20.0, 40.0, 80.0]
+    assert Image.open(tmp_path / "fig.png").size[0] > 900
+
+
+def test_the_continual_figure_has_a_line_per_method_and_epsilon(tmp_path):
+    paths = []
+    for method, seed in [(m, s) for m in ("psg_continual", "dpsgd", "dpsgd_tuned") for s in ("0", "1")]:
+        cell = {"preset": "quick", "dataset": "mnist", "method": method, "epsilon": "10", "seed": seed}
+        runs = [{"task": t, "classes": 2 * t, "network_seed": 0, "test_accuracy": 100.0 / t} for t in range(1, 6)]
+        paths.append(tmp_path / f"{method}{seed}.json")
+        artifacts.write_json(paths[-1], {"cell": cell, "protocol": "psg", "runs": runs})
+    frame = continual.tidy(paths)
+    assert len(frame) == 3 * 2 * 5
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = continual.save
+        patch.setattr(
+            continual,
+            "save",
+            lambda figure, paths: (
+                lines.extend(text.get_text() for text in figure.legends[0].get_texts()) or original(figure, paths)
+            ),
+        )
+        continual.write(frame, [tmp_path / f"fig.{suffix}" for suffix in ("csv", "pdf", "png")], preset="quick")
+    assert lines == ["PSG", "DP-SGD classifier", "DP-SGD classifier, tuned"]
+    assert pd.read_csv(tmp_path / "fig.csv").groupby("classes").test_accuracy.mean().loc[10] == 20.0
     assert Image.open(tmp_path / "fig.png").size[0] > 900

@@ -36,7 +36,7 @@ def with_figures(jobs, *, snapshots, streams):
     """The jobs of target `all`; half of the continual streams make sets, the other half release the weights of DP-SGD."""
     continual = {"synthesize": jobs["synthesize"] + streams // 2, "release": jobs["release"] + streams // 2}
     figures = {"samples": 1, "convergence": 2, "evaluate_snapshots": snapshots, "evaluate_tasks": streams, "continual": 1}
-    return {**jobs, **continual, **figures, "configuration": 1, "report": 1}
+    return {**jobs, **continual, **figures, "configuration": 1, "report_page": 1}
 
 
 def planned(output):
