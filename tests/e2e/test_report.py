@@ -18,11 +18,12 @@ SHOWN = """async path => {
         }
         return null;
     };
-    const wanted = results[path].data_uri;
+    const wanted = new URL(results[path].data_uri).href;
     return until(() => {
-        const image = document.querySelector("#app img"), frame = document.querySelector("#app iframe");
-        if (image && image.src === wanted && image.complete) return {width: image.naturalWidth};
-        return frame && frame.src === wanted ? {frame: true} : null;
+        const shown = [...document.querySelectorAll("#app img, #app iframe")].find(part => part.src === wanted);
+        if (!shown) return null;
+        if (shown.tagName === "IFRAME") return {frame: true};
+        return shown.complete ? {width: shown.naturalWidth} : null;
     });
 }"""
 

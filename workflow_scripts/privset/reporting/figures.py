@@ -46,6 +46,8 @@ def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, prese
         for method, parts in methods.items():
             gap = np.ones((parts[0][1].shape[0], 8, *parts[0][1].shape[2:]))
             picture = np.hstack([column for _, part in parts for column in (gap, part)][1:])
+            room = max(0, round(0.7 * picture.shape[0]) - picture.shape[1])  # for the title
+            picture = np.pad(picture, ((0, 0), (0, room), (0, 0))[: picture.ndim], constant_values=1)
             sizes = " and ".join(size for size, _ in parts)
             title = f"{method}\n{sizes}" + (" per class" if sizes[0].isdigit() else "")
             panels.setdefault(dataset, []).append((title, picture))
