@@ -2,7 +2,6 @@
 # Parsed at every start and in every cluster job, so nothing here imports torch, reads data or uses the network.
 
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -301,9 +300,7 @@ def report_options(wildcards):
     given = workflow.config_settings
     files = [os.path.relpath(path) for path in given.configfiles]
     options = {"--configfile": files, "--config": given.config_args}
-    return shlex.join(
-        word for name, words in options.items() if words for word in (name, *words)
-    )
+    return [word for name, words in options.items() if words for word in (name, *words)]
 
 
 def private_step_sizes(wildcards):

@@ -48,7 +48,8 @@ rule report_page:
         runtime=10,
     params:
         options=report_options,
+        code=code_digest("report_page"),
     message:
         "Write {output}"
-    shell:
-        "snakemake all_results --nolock --report {output} {params.options} > {log} 2>&1"
+    script:
+        "../workflow_scripts/report_page.py"

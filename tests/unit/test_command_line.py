@@ -10,7 +10,7 @@ from PIL import Image
 from privset import artifacts, certificates
 from privset.__main__ import main
 from privset.idx import read_idx
-from unit.test_certificates import a_ledger, a_set
+from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
 
 
 @pytest.fixture
@@ -72,3 +72,10 @@ def test_exported_sets_are_the_set(cells, form):
         assert len(rows) == 21 and len(rows[0]) == 785
         assert [int(row[0]) for row in rows[1:]] == labels.tolist()
         assert np.array_equal(np.array([row[1:] for row in rows[1:]], np.float32), images.reshape(20, -1))
+
+
+def test_show_names_the_part_of_each_release(cell_in_parts, capsys):  # noqa: F811
+    assert main(["show", str(cell_in_parts / "set.npz")]) == 0
+    text = capsys.readouterr().out
+    assert "of classes 0, 1" in text and "of classes 2, 3" in text
+    assert "touches two" in text

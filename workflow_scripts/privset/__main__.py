@@ -74,8 +74,10 @@ def show(path: Path, png: Path | None) -> int:
     for entry in stated["ledger"]:
         noise = f"noise multiplier {entry['noise_multiplier']:.6g}" if "noise_multiplier" in entry else "no noise"
         rate = f", sampling rate {entry['sampling_rate']:.6g}" if "sampling_rate" in entry else ""
+        part = f", of classes {', '.join(map(str, entry['part']))}" if "part" in entry else ""
         print(
-            f"{entry['count']:>17}  x {entry['mechanism']} ({entry['kind']}): {noise}, sensitivity {entry['sensitivity']}{rate}"
+            f"{entry['count']:>17}  x {entry['mechanism']} ({entry['kind']}): {noise}, sensitivity "
+            f"{entry['sensitivity']}{rate}{part}"
         )
     if png:
         mosaic.write_grid(png, path)

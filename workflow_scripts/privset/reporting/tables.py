@@ -300,6 +300,7 @@ def privacy(certificates: list[Path]) -> Table:
             "noise_from: 'seed' means that the run is repeatable and its set must not be published as private; 'operating' "
             "means the operating system's entropy.",
             "Public for every method: the number of records, the classes, the image shape, published normalisation constants.",
+            "The sets of continual learning, whose ledgers are in parts, are not listed; their certificates are beside them.",
         ),
     )
 
