@@ -1,4 +1,4 @@
-"""Rule evaluate_snapshots: networks trained on a set as it was after 1, 2, 3, 6, 10, ... steps of its making."""
+"""Rule evaluate_snapshots: networks trained on a set as it was after 1, 3, 10, 32, ... steps of its making."""
 
 from pathlib import Path
 

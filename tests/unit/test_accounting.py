@@ -108,3 +108,9 @@ def test_without_releases_nothing_is_spent_and_without_noise_everything():
 def test_impossible_calibrations_are_refused(bad):
     with pytest.raises(ValueError, match="must be"):
         accounting.calibrate(**{"epsilon": 1.0, "delta": 1e-5, "sampling_rate": 0.1, "releases": 10, **bad})
+
+
+def test_the_orders_are_opacus_defaults():
+    from opacus.accountants import RDPAccountant
+
+    assert list(accounting.ORDERS) == RDPAccountant.DEFAULT_ALPHAS

@@ -59,7 +59,7 @@ def test_resumed_is_uninterrupted_to_the_bit(make_vault, tmp_path, method, kill_
     assert torch.equal(whole, resumed)
     assert vault.ledger.releases == vault_again.ledger.releases
     assert [row[:3] for row in trajectory.rows] == [row[:3] for row in trajectory_again.rows]
-    assert [step for step, *_ in trajectory_again.snapshots] == [1, 2, 3, 6]
+    assert [step for step, *_ in trajectory_again.snapshots] == [1, 3, 6]
     for before, after in zip(trajectory.snapshots, trajectory_again.snapshots, strict=True):
         assert before[:2] == after[:2] and torch.equal(before[2], after[2])
     assert torch.equal(trajectory_again.snapshots[-1][2], resumed)

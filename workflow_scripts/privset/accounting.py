@@ -14,21 +14,33 @@ the neighbouring relation that the release states.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dp_accounting
 import numpy as np
-from opacus.accountants import RDPAccountant
-from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
 from privset import PrivsetError
 
-ORDERS: tuple[float, ...] = tuple(RDPAccountant.DEFAULT_ALPHAS)
-"""1.1 to 10.9 in steps of 0.1, and 12 to 63: the orders of the PSG reference program."""
+
+def _opacus_rdp() -> Any:
+    """Opacus' Renyi accountant alone: its package imports PyTorch's compiler, seconds in each of many short jobs."""
+    file = Path(importlib.util.find_spec("opacus").origin).parent / "accountants" / "analysis" / "rdp.py"
+    spec = importlib.util.spec_from_file_location("opacus_rdp", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_OPACUS = _opacus_rdp()
+
+ORDERS: tuple[float, ...] = (*(1 + tenth / 10 for tenth in range(1, 100)), *range(12, 64))
+"""1.1 to 10.9 in steps of 0.1, and 12 to 63: Opacus' default, and the orders of the PSG reference program."""
 
 WHOLE_ORDERS: tuple[float, ...] = tuple(range(2, 64))
 """Where independent accountants agree to rounding; between them dp-accounting interpolates, from above."""
@@ -85,7 +97,7 @@ def _parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:
 def _rdp(sampling_rate: float, noise_multiplier: float, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
     if noise_multiplier == 0:
         return np.full(len(orders), math.inf)
-    return np.asarray(compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(orders)))
+    return np.asarray(_OPACUS.compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(orders)))
 
 
 def rdp_epsilon(events: Iterable[Counted], delta: float, *, orders: tuple[float, ...] = ORDERS) -> float:
@@ -97,7 +109,7 @@ def rdp_epsilon(events: Iterable[Counted], delta: float, *, orders: tuple[float,
         return 0.0
     if np.isinf(total).all():
         return math.inf
-    return max(0.0, float(get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0]))
+    return max(0.0, float(_OPACUS.get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0]))
 
 
 def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:

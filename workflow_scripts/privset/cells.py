@@ -51,8 +51,8 @@ def method_generator(cell: Mapping[str, str], device: str) -> torch.Generator:
 
 
 def log_grid(total: int) -> set[int]:
-    """Four steps a decade, 1, 2, 3, 6, 10, 18, 32, 56, 100, ..., and the last."""
-    return {round(10 ** (k / 4)) for k in range(4 * len(str(total)))} & set(range(total)) | {total}
+    """Two steps a decade, 1, 3, 10, 32, 100, ..., and the last."""
+    return {round(10 ** (k / 2)) for k in range(2 * len(str(total)))} & set(range(total)) | {total}
 
 
 class Trajectory:

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.sgd import sgd
 
 from privset import PrivsetError, networks
 from privset.augment import AUGMENTATIONS
 from privset.checkpoints import File
+from privset.optimisers import SGD
 from privset.progress import Progress
 
 
@@ -87,9 +87,12 @@ def train(
     network.train()
     start(steps)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    # PyTorch's SGD in its functional form: the optimiser class imports the compiler, four seconds in each of many short jobs.
-    momenta: list[Tensor | None] = [None] * len(weights)
-    learning_rate = schedule.learning_rate
+
+    def optimiser(learning_rate: float) -> SGD:
+        rest = {"momentum": schedule.momentum, "weight_decay": schedule.weight_decay}
+        return SGD(weights, learning_rate=learning_rate, **rest)
+
+    chosen = optimiser(schedule.learning_rate)
     batches: list[Tensor] = []
     done = 0
     if state := restore():
@@ -98,16 +101,16 @@ def train(
         with torch.no_grad():
             for weight, saved in zip(weights, state["weights"], strict=True):
                 weight.copy_(saved)
-        momenta = state["momenta"]
-        learning_rate = schedule.learning_rate / (10 if done > drop_at else 1)
+        chosen = optimiser(schedule.learning_rate / (10 if done > drop_at else 1))
+        chosen.load(state["optimiser"])
 
     def state_after(step: int) -> dict[str, Any]:
-        tensors = {"weights": [weight.detach() for weight in weights], "momenta": momenta, "batches": batches}
-        return {"step": step, **tensors, "generator": generator.get_state()}
+        tensors = {"weights": [weight.detach() for weight in weights], "batches": batches}
+        return {"step": step, **tensors, "optimiser": chosen.state(), "generator": generator.get_state()}
 
     for step in range(done + 1, steps + 1):
         if step == drop_at + 1:
-            learning_rate, momenta = schedule.learning_rate / 10, [None] * len(weights)
+            chosen = optimiser(schedule.learning_rate / 10)
         if not batches:
             order = torch.randperm(len(images), generator=generator, device=images.device)
             batches = list(order.split(schedule.batch_size))
@@ -115,20 +118,7 @@ def train(
         augmented = augment(images[batch], generator)
         with autocast(schedule.precision, images.device):
             loss = F.cross_entropy(network(augmented), labels[batch])
-        gradients = torch.autograd.grad(loss, weights)
-        with torch.no_grad():
-            sgd(
-                weights,
-                list(gradients),
-                momenta,
-                foreach=True,
-                lr=learning_rate,
-                momentum=schedule.momentum,
-                weight_decay=schedule.weight_decay,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-            )
+        chosen.step(torch.autograd.grad(loss, weights))
         report(step, loss.detach())
         checkpoint(functools.partial(state_after, step))
     return steps

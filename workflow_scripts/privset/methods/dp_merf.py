@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privset import PrivsetError, accounting
+from privset import PrivsetError, accounting, optimisers
 from privset.methods import Run
 from privset.networks import ConditionalGenerator, initialise
 from privset.vault import Vault
@@ -59,8 +59,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     target /= facts.records
 
     generator = initialise(ConditionalGenerator(latent=config.latent, classes=facts.classes).to(device), run.generator)
-    optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, config.steps // 5), gamma=config.decay)
+    optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
 
     def codes(count: int) -> Tensor:
         return torch.randn(count, config.latent, generator=run.generator, device=device)
@@ -81,10 +80,8 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         one_hot = torch.nn.functional.one_hot(labels, facts.classes).float()
         embedding = one_hot.T @ embed(generator(codes(config.batch_size), labels)) / config.batch_size
         loss = (target - embedding).square().sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        optimiser.learning_rate = config.learning_rate * config.decay ** ((step - 1) // max(1, config.steps // 5))
+        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         run.report(step, loss.detach())
         run.snapshot(step, preview)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, compiled, networks, siamese
+from privset import PrivsetError, accounting, compiled, networks, optimisers, siamese
 from privset.methods import Run
 from privset.vault import Vault
 
@@ -115,12 +115,11 @@ def match(
     run: Run,
     *,
     labels: Tensor,
-    parameters: list[Tensor],
     render: Callable[[], Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: optimisers.SGD | optimisers.Adam,
     others: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Algorithm 1, for a set `render()` of images with `labels` that `optimiser` changes through `parameters`.
+    """Algorithm 1, for a set `render()` of images with `labels` that `optimiser` changes through its parameters.
 
     `others` are images and labels that the networks are trained on too, and that stay as they are.
 
@@ -134,6 +133,7 @@ def match(
         sampling_rate=sampling_rate,
         releases=config.iterations * config.outer * config.batches,
     )
+    parameters = optimiser.parameters
     shape = {"convnet": {"width": config.width, "depth": config.depth}, "mlp": {"width": config.width}}
 
     run.start(config.iterations)
@@ -142,7 +142,7 @@ def match(
         done = state["iteration"]
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.data.copy_(saved)
-        optimiser.load_state_dict(state["optimiser"])
+        optimiser.load(state["optimiser"])
     for iteration in range(done + 1, config.iterations + 1):
         network = networks.build(
             config.network,
@@ -171,16 +171,15 @@ def match(
                     metric=config.metric,
                     weights_only=config.weights_only,
                 )
-                for parameter, slope in zip(parameters, torch.autograd.grad(seen, parameters, gradient), strict=True):
-                    parameter.grad = slope
-                optimiser.step()
+                # A sum: the argument grad_outputs would import PyTorch's compiler.
+                optimiser.step(torch.autograd.grad((seen * gradient).sum(), parameters))
             if step < config.outer:
                 with torch.no_grad():
                     known = [(render().detach(), labels), *([others] if others else [])]
                 _train(network, *(torch.cat(parts) for parts in zip(*known, strict=True)), config, run)
         run.report(iteration, loss)
         run.snapshot(iteration, lambda: (render().detach(), labels))
-        state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state_dict()}
+        state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state()}
         run.checkpoint({"iteration": iteration, **state})
     return render().detach()
 
@@ -189,5 +188,5 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """The set, its pixels being what is optimised."""
     labels = run.balanced_labels(vault.facts.classes)
     images = torch.randn(len(labels), *vault.facts.shape, generator=run.generator, device=vault.device).requires_grad_()
-    optimiser = torch.optim.SGD([images], lr=config.image_learning_rate, momentum=config.image_momentum)
-    return match(vault, config, run, labels=labels, parameters=[images], render=lambda: images, optimiser=optimiser), labels
+    optimiser = optimisers.SGD([images], learning_rate=config.image_learning_rate, momentum=config.image_momentum)
+    return match(vault, config, run, labels=labels, render=lambda: images, optimiser=optimiser), labels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privset import continual
+from privset import continual, optimisers
 from privset.methods import Run, psg
 from privset.vault import Vault
 
@@ -45,9 +45,8 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         images[own] = psg.match(
             *(vault.part(classes), config, run),
             labels=labels[own],
-            parameters=[pixels],
             render=lambda: pixels,
-            optimiser=torch.optim.SGD([pixels], lr=config.image_learning_rate, momentum=config.image_momentum),
+            optimiser=optimisers.SGD([pixels], learning_rate=config.image_learning_rate, momentum=config.image_momentum),
             others=(images[others], labels[others]),
         )
         return images

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privset import PrivsetError
+from privset import PrivsetError, optimisers
 from privset.methods import Run, psg
 from privset.networks import LatentGenerator, initialise
 from privset.vault import Vault
@@ -37,13 +37,11 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     labels = run.balanced_labels(facts.classes)
     generator = initialise(LatentGenerator(latent=config.latent, classes=facts.classes).to(device), run.generator)
     codes, fresh = (torch.randn(len(labels), config.latent, generator=run.generator, device=device) for _ in range(2))
-    parameters = list(generator.parameters())
     images = psg.match(
         *(vault, config, run),
         labels=labels,
-        parameters=parameters,
         render=lambda: generator(codes, labels),
-        optimiser=torch.optim.Adam(parameters, lr=config.generator_learning_rate),
+        optimiser=optimisers.Adam(generator.parameters(), learning_rate=config.generator_learning_rate),
     )
     with torch.no_grad():
         run.keep("fresh_codes", generator(fresh, labels))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, evaluation, networks
+from privset import PrivsetError, accounting, evaluation, networks, optimisers
 from privset.datasets import PublicFacts
 from privset.methods import Run
 from privset.vault import Vault
@@ -147,24 +147,23 @@ def _optimise(
 ) -> Tensor:
     """Adam with a cosine decay to a twentieth, on pixels that stay in their range; steps are reported from `offset` + 1 on."""
     images = images.clone().requires_grad_()
-    optimiser = torch.optim.Adam([images], lr=learning_rate, betas=(0.9, 0.99))
+    optimiser = optimisers.Adam([images], learning_rate=learning_rate, betas=(0.9, 0.99))
     black, white = (facts.normalise(images.new_full((1, facts.channels, 1, 1), value)) for value in (0.0, 1.0))
     done = 0
     if restored:
         done = restored["iteration"]
         images.data.copy_(restored["images"])
-        optimiser.load_state_dict(restored["optimiser"])
+        optimiser.load(restored["optimiser"])
     for iteration in range(done + 1, iterations + 1):
         decay = 0.05 + 0.95 * (1 + math.cos(math.pi * (iteration - 1) / iterations)) / 2
-        optimiser.param_groups[0]["lr"] = learning_rate * decay
+        optimiser.learning_rate = learning_rate * decay
         value = loss(images)
-        (images.grad,) = torch.autograd.grad(value, [images])
-        optimiser.step()
+        optimiser.step(torch.autograd.grad(value, [images]))
         with torch.no_grad():
             images.clamp_(black, white)
         run.report(offset + iteration, value.detach())
         run.snapshot(offset + iteration, lambda: (images.detach(), labels))
-        checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state_dict()})
+        checkpoint({"iteration": iteration, "images": images.detach(), "optimiser": optimiser.state()})
     return images.detach()
 
 

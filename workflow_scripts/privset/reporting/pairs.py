@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import combinations
 from pathlib import Path
 
@@ -15,14 +16,19 @@ from privset.reporting.tables import Table
 RESAMPLES = 2000
 
 
+@functools.cache
+def _resampled_images(images: int) -> np.ndarray:
+    """(resamples, images): how often, in shares, a resample has each image; the same resamples for every pair."""
+    return np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=RESAMPLES) / images
+
+
 def difference(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> tuple[float, float, float]:
     """Mean accuracy of `a` minus that of `b` in percentage points, and its 95 % bootstrap interval.
 
     `a` and `b` are (runs, test images) booleans, right or wrong, on the same images in the same order. Test images are
     resampled jointly for both (the comparison is paired), runs within each.
     """
-    images = a.shape[1]
-    weights = random.multinomial(images, np.full(images, 1 / images), size=RESAMPLES) / images
+    weights = _resampled_images(a.shape[1])
 
     def resampled(right: np.ndarray) -> np.ndarray:
         by_run = weights @ right.T.astype(float)  # (resamples, runs)
@@ -44,7 +50,7 @@ def table(metrics: list[Path], predictions: list[Path]) -> Table:
     rows = []
     for (dataset, epsilon), methods in right.items():
         for (first, a), (second, b) in combinations(methods.items(), 2):
-            mean, low, high = difference(np.concatenate(a), np.concatenate(b), np.random.default_rng(0))
+            mean, low, high = difference(np.concatenate(a), np.concatenate(b), np.random.default_rng(1))
             rows.append(
                 {
                     "dataset": DATASETS.get(dataset, dataset),
