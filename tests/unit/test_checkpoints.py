@@ -107,14 +107,15 @@ def test_the_fingerprint_changes_with_every_part():
     assert len({checkpoints.fingerprint(content) for content in (base, *changed)}) == 4
 
 
-def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(make_vault, tmp_path):
-    """Files may grow to half a checkpoint, as on a disk that fills up; the one before stays whole and is resumed from."""
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(make_vault, tmp_path, share):
+    """Files may grow to a share of a checkpoint, as on a disk that fills up; the one before stays whole and is resumed from."""
     path = tmp_path / "c.pt"
     with pytest.raises(Killed):
         start(make_vault, path, kill_after=3)
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * len(before)), limits[1]))
     try:
         with pytest.raises(PrivsetError, match="could not be written: File too large; nothing was replaced"):
             start(make_vault, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import time
@@ -50,8 +51,9 @@ class File:
         return self.clock() - self.last >= INTERVAL
 
     def save(self, content: dict[str, Any]) -> None:
-        content = {**content, "belongs_to": self.belongs_to}
-        write_atomically(self.path, lambda stream: torch.save(content, stream), mode="wb", secret=True)
+        whole = io.BytesIO()  # when a disk fills up, torch.save into a file may raise anything; a plain write an OSError
+        torch.save({**content, "belongs_to": self.belongs_to}, whole)
+        write_atomically(self.path, lambda stream: stream.write(whole.getbuffer()), mode="wb", secret=True)
         self.last = self.clock()
 
     def delete(self) -> None:
