@@ -207,6 +207,21 @@ def release_config(wildcards):
     return method_block(preset_of(wildcards), wildcards.method).get("releases", {})
 
 
+def releases_behind(wildcards):
+    """What a set is computed from: for a variant that asks the same of the data as its method, the method's own releases, so
+    that such rows differ in nothing but their sets."""
+    _check_cell(wildcards)
+    row, method = wildcards.method, method_of(wildcards.method)
+    methods = preset_of(wildcards)["methods"]
+    if release_config(wildcards) == methods.get(method, {}).get("releases", {}):
+        row = method if method in methods else row
+    folder = RELEASES.format(**{**wildcards, "method": row})
+    return {
+        "statistics": f"{folder}/statistics.npz",
+        "certificate": f"{folder}/certificate.json",
+    }
+
+
 def noise_source(wildcards):
     return preset_of(wildcards)["noise"]
 

@@ -75,8 +75,7 @@ rule release:
 
 rule condense:
     input:
-        statistics=f"{RELEASES}/statistics.npz",
-        certificate=f"{RELEASES}/certificate.json",
+        unpack(releases_behind),
         description=f"results/data/{{dataset}}/{DESCRIPTION}",
     output:
         images=SET,

@@ -31,7 +31,7 @@ def main(smk):
             log=log,
         )
         images, labels = method.synthesize(statistics, facts, config, run)
-        cells.write(smk.output, images, labels, trajectory, facts)
+        cells.write(smk.output, images, labels, trajectory, facts, tiles=config.tiles)
         artifacts.write_json(
             Path(smk.output.certificate), certificates.post_processed(stated, Path(smk.output.images), run=details)
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from privset import artifacts, checkpoints, datasets, devices, evaluation
+from privset import artifacts, checkpoints, datasets, devices, evaluation, tiles
 from privset.config import parse
 from privset.progress import Progress, job
 from privset.seeds import cell_seed
@@ -16,15 +16,19 @@ def main(smk):
         data = Path(smk.input.data[0]).parent
         known = datasets.describe(data)
         shape = (known.channels, known.size, known.size)
-        images, labels = artifacts.read_set(Path(smk.input.images), classes=known.classes, shape=shape)
+        made = artifacts.read_set(Path(smk.input.images), classes=known.classes, shape=shape)
         certificate = artifacts.matching_certificate(Path(smk.input.images), Path(smk.input.certificate))
         test = datasets.load(data, train=False)
         options = dict(smk.params.schedule)
         seeds = options.pop("seeds", 1)
         schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
-        tensors = [torch.from_numpy(array).to(device) for array in (images, labels, *test)]
-        facts = datasets.public_facts(known, records=len(images))
-        tensors[0], tensors[2] = facts.normalise(tensors[0]), facts.normalise(tensors[2])
+        labels = made.labels if made.soft_labels is None else made.soft_labels
+        tensors = [torch.from_numpy(array).to(device) for array in (made.images, labels, *test)]
+        facts = datasets.public_facts(known, records=len(made))
+        tensors[0] = tiles.unpack(facts.normalise(tensors[0]), made.tiles)
+        if made.soft_labels is None:
+            tensors[1] = tiles.unpack_labels(tensors[1], made.tiles)
+        tensors[2] = facts.normalise(tensors[2])
         identity = {"cell": cell, "schedule": smk.params.schedule, "code": smk.params.code, **artifacts.provenance(device)}
         file = checkpoints.File(
             Path(smk.params.checkpoint),
@@ -47,7 +51,7 @@ def main(smk):
             Path(smk.output.metrics),
             {
                 "cell": cell,
-                "images": len(images),
+                "images": len(made),
                 "schedule": smk.params.schedule,
                 "protocol": schedule.protocol,
                 "augmentation": known.augmentation,

@@ -39,8 +39,8 @@ def main(smk):
                 return forgetting.of_network(weights.network(task, config, facts), *test, seen, precision="float32")
 
         else:
-            images, labels = artifacts.read_set(path, classes=known.classes, shape=facts.shape)
-            made = facts.normalise(torch.from_numpy(images).to(device)), torch.from_numpy(labels).to(device)
+            stored = artifacts.read_set(path, classes=known.classes, shape=facts.shape)
+            made = facts.normalise(torch.from_numpy(stored.images).to(device)), torch.from_numpy(stored.labels).to(device)
             schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
             protocol = schedule.protocol
 

@@ -48,12 +48,12 @@ def test_every_set_is_whole_certified_and_balanced(finished):
     )
     for file in sets:
         stated = certificates.verify(file)
-        images, labels = artifacts.read_set(file, classes=10)
+        made = artifacts.read_set(file, classes=10)
         cell = stated["cell"]
         if cell["method"] == "real":
-            assert stated["epsilon"] == "inf" and len(images) == 1437
+            assert stated["epsilon"] == "inf" and len(made) == 1437
             continue
-        assert np.bincount(labels).tolist() == [int(cell["spc"])] * 10
+        assert np.bincount(made.labels).tolist() == [int(cell["spc"])] * 10
         assert 0.99 * float(cell["epsilon"]) < stated["epsilon"] <= float(cell["epsilon"])
         assert Image.open(file.with_name("grid.png")).size[0] > 28
         trajectory = pd.read_csv(file.with_name("trajectory.csv"))
@@ -64,9 +64,9 @@ def test_every_set_is_whole_certified_and_balanced(finished):
                 assert len(snapshots["step"]) == 0  # a half-finished stream is not a set
                 continue
             assert snapshots["step"][-1] == trajectory.step.iloc[-1]
-            assert snapshots["images"].shape == (len(snapshots["step"]), len(snapshots["labels"]), *images.shape[1:])
+            assert snapshots["images"].shape == (len(snapshots["step"]), len(snapshots["labels"]), *made.images.shape[1:])
             if cell["method"] != "dp_merf":
-                assert np.allclose(snapshots["images"][-1], images)
+                assert np.allclose(snapshots["images"][-1], made.images)
 
 
 def test_sets_of_one_release_share_its_expenditure(finished):
@@ -221,7 +221,8 @@ def test_a_bad_set_is_refused_in_one_line_and_not_evaluated(finished, tmp_path, 
     home = copy_repository(tmp_path / "home")
     shutil.copytree(path / "results", home / "results")
     file = home / CELLS / "psg/eps10/spc2/seed0/set.npz"
-    images, labels = spoil(*artifacts.read_set(file))
+    made = artifacts.read_set(file)
+    images, labels = spoil(made.images, made.labels)
     np.savez(file, images=images, labels=labels)
     metrics = "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
     result = snakemake(home, metrics, "--touch", *DIGITS)  # as if the set had been brought from elsewhere
@@ -231,6 +232,34 @@ def test_a_bad_set_is_refused_in_one_line_and_not_evaluated(finished, tmp_path, 
     (line,) = {line for line in result.stdout.splitlines() if line.startswith("error: ")}
     assert reason in line
     assert not (home / metrics).exists()
+
+
+def test_tiled_sets_and_soft_labels_are_trained_on_as_their_unpacked_images(finished, tmp_path):
+    """Four whole images in each stored one, with labels as probabilities, say the same as their hard labels do."""
+    path, _ = finished
+    home = copy_repository(tmp_path / "home")
+    shutil.copytree(path / "results", home / "results")
+    cell = home / CELLS / "psg/eps10/spc2/seed0"
+    made = artifacts.read_set(cell / "set.npz")
+    halves = np.repeat(made.images[:, :, ::2, ::2], 4, axis=0).reshape(20, 2, 2, 14, 14)
+    stored = halves.transpose(0, 1, 3, 2, 4).reshape(20, 1, 28, 28)
+    metrics = home / "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
+    runs = []
+    for soft in (None, np.repeat(np.eye(10, dtype=np.float32)[made.labels], 4, axis=0)):
+        artifacts.write_set(cell / "set.npz", artifacts.Set(stored, made.labels, 2, soft))
+        certificate = artifacts.read_json(cell / "certificate.json")
+        artifacts.write_json(cell / "certificate.json", {**certificate, "set_sha256": artifacts.sha256(cell / "set.npz")})
+        target = str(metrics.relative_to(home))
+        assert snakemake(home, target, "--touch", *DIGITS).returncode == 0  # as if the set had been brought from elsewhere
+        metrics.unlink()
+        result = snakemake(home, target, *DIGITS)
+        assert result.returncode == 0, result.stdout
+        content = json.loads(metrics.read_text())
+        assert content["images"] == 20
+        runs.append([(run["steps"], run["test_accuracy"]) for run in content["runs"]])
+    assert runs[0][0][0] == 21  # epochs of all 80 images in one batch
+    for hard, soft in zip(*runs, strict=True):
+        assert soft[0] == hard[0] and soft[1] == pytest.approx(hard[1], abs=0.6)  # two of 360 test images, for rounding
 
 
 # The report, in a browser. In this file because its tests share one process, and so one computation of the pipeline.

@@ -27,7 +27,7 @@ def a_ledger(epsilon=1.0, releases=5):
 @pytest.fixture
 def cell(tmp_path):
     """A set with its certificate in a folder."""
-    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
     content = certificates.certificate(a_ledger(), tmp_path / "set.npz", noise_seed=None, run={"cell": {"method": "psg"}})
     artifacts.write_json(tmp_path / "certificate.json", content)
     return tmp_path
@@ -35,11 +35,12 @@ def cell(tmp_path):
 
 def test_a_set_is_read_as_it_was_written(tmp_path):
     images, labels = a_set()
-    artifacts.write_set(tmp_path / "set.npz", images, labels)
-    again, labels_again = artifacts.read_set(tmp_path / "set.npz", classes=10)
-    assert np.array_equal(images, again) and np.array_equal(labels, labels_again)
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, labels))
+    again = artifacts.read_set(tmp_path / "set.npz", classes=10)
+    assert np.array_equal(images, again.images) and np.array_equal(labels, again.labels)
+    assert (again.tiles, again.soft_labels) == (1, None)
     first = artifacts.sha256(tmp_path / "set.npz")
-    artifacts.write_set(tmp_path / "set.npz", images, labels)
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, labels))
     assert artifacts.sha256(tmp_path / "set.npz") == first  # no time stamps inside
 
 
@@ -54,14 +55,14 @@ def test_a_set_is_read_as_it_was_written(tmp_path):
 )
 def test_what_is_no_set_is_not_written(tmp_path, change, message):
     with pytest.raises(PrivsetError, match=message):
-        artifacts.write_set(tmp_path / "set.npz", *change(*a_set()))
+        artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*change(*a_set())))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", [lambda y: np.where(y == 9, 0, y), lambda y: np.where(y == 9, 10, y), lambda y: y - 1])
 def test_missing_and_unknown_classes_are_refused(tmp_path, change):
     images, labels = a_set()
-    artifacts.write_set(tmp_path / "set.npz", images, change(labels))
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, change(labels)))
     with pytest.raises(PrivsetError, match=r"not all of 0\.\.9"):
         artifacts.read_set(tmp_path / "set.npz", classes=10)
 
@@ -69,7 +70,7 @@ def test_missing_and_unknown_classes_are_refused(tmp_path, change):
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
 def test_truncated_sets_are_refused(tmp_path, keep):
     path = tmp_path / "set.npz"
-    artifacts.write_set(path, *a_set())
+    artifacts.write_set(path, artifacts.Set(*a_set()))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(PrivsetError, match="not a readable set"):
         artifacts.read_set(path)
@@ -158,7 +159,7 @@ def test_every_edited_line_of_a_ledger_is_noticed(cell, change):
 def test_the_real_data_are_certified_as_not_private(tmp_path, make_vault):
     vault = make_vault(epsilon=math.inf)
     vault.everything()
-    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
     content = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run={})
     artifacts.write_json(tmp_path / "certificate.json", content)
     again = certificates.verify(tmp_path / "set.npz")
@@ -173,7 +174,7 @@ def test_unreadable_json_is_named(tmp_path):
 
 def test_a_private_set_whose_classes_are_not_balanced_is_noticed(cell):
     images, labels = a_set()
-    artifacts.write_set(cell / "set.npz", images[:-1], labels[:-1])
+    artifacts.write_set(cell / "set.npz", artifacts.Set(images[:-1], labels[:-1]))
     content = json.loads((cell / "certificate.json").read_text())
     artifacts.write_json(cell / "certificate.json", {**content, "set_sha256": artifacts.sha256(cell / "set.npz")})
     with pytest.raises(PrivsetError, match="not balanced"):
@@ -192,7 +193,7 @@ def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
 @pytest.fixture
 def cell_in_parts(tmp_path):
     """A set whose releases concerned the records of two classes each, every part with the whole budget."""
-    artifacts.write_set(tmp_path / "set.npz", *a_set())
+    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
     ledger = Ledger(epsilon=1.0, delta=1e-5)
     for part in ((0, 1), (2, 3)):
         for release in a_ledger().releases:

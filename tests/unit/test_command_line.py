@@ -17,7 +17,7 @@ from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
 def cells(tmp_path):
     """Two sets with certificates, below one folder."""
     for name in ("a", "b"):
-        artifacts.write_set(tmp_path / name / "set.npz", *a_set())
+        artifacts.write_set(tmp_path / name / "set.npz", artifacts.Set(*a_set()))
         content = certificates.certificate(a_ledger(), tmp_path / name / "set.npz", noise_seed=None, run={})
         artifacts.write_json(tmp_path / name / "certificate.json", content)
     return tmp_path
@@ -54,7 +54,8 @@ def test_show_tells_people_what_the_certificate_says(cells, capsys):
 
 @pytest.mark.parametrize("form", ["npz", "idx", "imagefolder", "csv"])
 def test_exported_sets_are_the_set(cells, form):
-    images, labels = artifacts.read_set(cells / "a" / "set.npz")
+    made = artifacts.read_set(cells / "a" / "set.npz")
+    images, labels = made.images, made.labels
     target = cells / "out" / form
     assert main(["export", str(cells / "a"), "--format", form, "--to", str(target)]) == 0
     assert (target / "certificate.json").read_bytes() == (cells / "a" / "certificate.json").read_bytes()

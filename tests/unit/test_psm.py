@@ -173,3 +173,15 @@ def test_an_interrupted_set_ends_with_the_same_bits(make_vault, stop):
 def test_a_share_that_is_none_is_refused():
     with pytest.raises(PrivsetError, match="first_share = 1"):
         psm.ReleaseConfig(first_share=1)
+
+
+def test_tiled_sets_store_one_image_for_four(make_vault):
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    config = psm.Config(iterations=4, first_iterations=3, tiles=2)
+    losses = []
+    images, labels = psm.synthesize(statistics, vault.facts, config, run(2, report=lambda step, loss: losses.append(loss)))
+    assert images.shape == (20, 1, 28, 28) and torch.equal(labels, torch.arange(10).repeat_interleave(2))
+    assert len(losses) == 7
+    with pytest.raises(PrivsetError, match="tiles = 3: 28 pixels"):
+        psm.synthesize(statistics, vault.facts, dataclasses.replace(config, tiles=3), run(2))

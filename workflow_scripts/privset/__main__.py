@@ -38,7 +38,7 @@ def verify(paths: list[Path]) -> int:
             failures += 1
             print(f"FAILED {error}")
             continue
-        what = "statistics" if path.name == certificates.STATISTICS else f"{len(artifacts.read_set(path)[0])} images"
+        what = "statistics" if path.name == certificates.STATISTICS else f"{len(artifacts.read_set(path))} images"
         privacy = (
             f"({float(stated['epsilon']):.4g}, {stated['delta']:g})-DP, {stated['neighbouring_relation']}, PLD epsilon "
             f"{float(stated['epsilon_pld']):.4g}, noise from {stated['noise_source'].split()[0]}"
@@ -53,11 +53,14 @@ def verify(paths: list[Path]) -> int:
 def show(path: Path, png: Path | None) -> int:
     """The certificate for people, and the picture of the set on request."""
     stated = certificates.verify(path)
-    images, labels = artifacts.read_set(path)
+    made = artifacts.read_set(path)
+    images = made.images
     print(f"{path}\n{stated['statement']}\n")
     spent = f"{stated['epsilon']} of {stated['epsilon_budget']}"
     rows = {
-        "images": f"{images.shape[0]} of {'x'.join(map(str, images.shape[1:]))}, {len(np.unique(labels))} classes",
+        "images": f"{images.shape[0]} of {'x'.join(map(str, images.shape[1:]))}, {len(np.unique(made.labels))} classes",
+        "each image holds": f"{made.tiles**2} training images" if made.tiles > 1 else "one training image",
+        "train towards": "labels" if made.soft_labels is None else "soft_labels, probabilities of the classes",
         "pixels": f"{images.min():.3g} to {images.max():.3g} (0 black, 1 white)",
         "epsilon spent": f"{spent} (RDP {stated['epsilon_rdp']}, PLD {stated['epsilon_pld']})",
         "delta": stated["delta"],
@@ -85,10 +88,22 @@ def show(path: Path, png: Path | None) -> int:
     return 0
 
 
+def _training_images(made: artifacts.Set) -> tuple[np.ndarray, np.ndarray]:
+    if made.tiles == 1:
+        return made.images, made.labels
+    import torch  # seconds that no other command needs to spend
+
+    from privset import tiles
+
+    images, labels = map(torch.from_numpy, (made.images, made.labels))
+    return tiles.unpack(images, made.tiles).numpy(), tiles.unpack_labels(labels, made.tiles).numpy()
+
+
 def export(path: Path, form: str, target: Path) -> int:
-    """The set for other tools, with its certificate beside it."""
+    """The set's training images for other tools, with its certificate beside them."""
     certificates.verify(path)
-    images, labels = artifacts.read_set(path)
+    made = artifacts.read_set(path)
+    images, labels = _training_images(made)
     pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
     target.mkdir(parents=True, exist_ok=True)
     if form == "npz":
@@ -112,8 +127,12 @@ def export(path: Path, form: str, target: Path) -> int:
 
         artifacts.write_atomically(target / "set.csv", write)
     shutil.copyfile(path.with_name("certificate.json"), target / "certificate.json")
-    note = "" if form in ("npz", "csv") else " (pixels rounded to 0..255; the certificate's checksum is that of set.npz)"
-    print(f"{len(images)} images to {target}{note}")
+    changed = []
+    if form in ("idx", "imagefolder"):
+        changed.append("pixels rounded to 0..255; the certificate's checksum is that of set.npz")
+    if form != "npz" and made.soft_labels is not None:
+        changed.append("without the soft labels, which only npz holds")
+    print(f"{len(images)} images to {target}" + (f" ({'; '.join(changed)})" if changed else ""))
     return 0
 
 

@@ -184,9 +184,19 @@ def start(
     return run, trajectory, file
 
 
-def write(output: Any, images: torch.Tensor, labels: torch.Tensor, trajectory: Trajectory, facts: PublicFacts) -> None:
+def write(
+    output: Any,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    trajectory: Trajectory,
+    facts: PublicFacts,
+    *,
+    tiles: int = 1,
+    soft_labels: torch.Tensor | None = None,
+) -> None:
     """A finished set (normalised images), its trajectory, its snapshots and its picture, at the rule's outputs."""
-    artifacts.write_set(Path(output.images), facts.to_pixels(images).cpu().numpy(), labels.cpu().numpy())
+    pixels, soft = facts.to_pixels(images).cpu().numpy(), None if soft_labels is None else soft_labels.cpu().numpy()
+    artifacts.write_set(Path(output.images), artifacts.Set(pixels, labels.cpu().numpy(), tiles, soft))
     trajectory.write(Path(output.trajectory))
     trajectory.write_snapshots(Path(output.snapshots), facts)
     mosaic.write_grid(Path(output.grid), Path(output.images))

@@ -118,7 +118,7 @@ def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, An
         read_statistics(set_path)
         counts = np.zeros(1)
     else:
-        counts = np.bincount(read_set(set_path)[1])
+        counts = np.bincount(read_set(set_path).labels)
     stated = matching_certificate(set_path, certificate_path)
     error = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(stated), None)
     if error:

@@ -24,8 +24,8 @@ def mosaic(images: np.ndarray, labels: np.ndarray, *, columns: int = 10) -> np.n
 
 def write_grid(path: Path, set_path: Path) -> None:
     """The set's picture, as stored, at twice the size."""
-    images, labels = artifacts.read_set(set_path)
-    columns = min(10, int(np.bincount(labels).max()))
-    picture = Image.fromarray((mosaic(images, labels, columns=columns) * 255).round().astype(np.uint8))
+    made = artifacts.read_set(set_path)
+    columns = min(10, int(np.bincount(made.labels).max()))
+    picture = Image.fromarray((mosaic(made.images, made.labels, columns=columns) * 255).round().astype(np.uint8))
     picture = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)
     artifacts.write_atomically(path, lambda stream: picture.save(stream, format="PNG"), mode="wb")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, evaluation, networks, optimisers
+from privset import PrivsetError, accounting, evaluation, networks, optimisers, tiles
 from privset.datasets import PublicFacts
 from privset.methods import Run
 from privset.vault import Vault
@@ -65,6 +65,8 @@ class Config:
     feature_share: float = 0.3
     """Share of the iterations that match features, the others match gradients."""
     learning_rate: float = 0.05
+    tiles: int = 1
+    """2: every stored image holds 2 x 2 training images at half the resolution (`privset.tiles`); a variant, not the method."""
 
 
 @dataclass
@@ -272,20 +274,27 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
 
 
 def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: Run) -> tuple[Tensor, Tensor]:
-    """A set of `run.spc` images per class whose statistics are the released ones. No access to data."""
+    """A set of `run.spc` stored images per class whose statistics are the released ones. No access to data."""
+    if config.tiles < 1 or facts.size % config.tiles:
+        raise PrivsetError(f"psm: tiles = {config.tiles}: {facts.size} pixels cannot be cut into as many equal parts")
     labels = run.balanced_labels(facts.classes)
-    match_features = _feature_loss(statistics.random, statistics.means, labels, run)
-    average = _average(labels, facts.classes)
+    seen = tiles.unpack_labels(labels, config.tiles)
+    feature_loss = _feature_loss(statistics.random, statistics.means, seen, run)
+    average = _average(seen, facts.classes)
+
+    def match_features(images: Tensor) -> Tensor:
+        return feature_loss(tiles.unpack(images, config.tiles))
 
     def match_both(images: Tensor) -> Tensor:
         if not statistics.trained or torch.rand((), generator=run.generator, device=images.device) < config.feature_share:
             return match_features(images)
         index = int(torch.randint(len(statistics.trained), (), generator=run.generator, device=images.device))
-        rows = error_features(statistics.trained[index], images, labels, statistics.error_clip)
+        shown = tiles.unpack(images, config.tiles)
+        rows = error_features(statistics.trained[index], shown, seen, statistics.error_clip)
         ours = (average @ rows.flatten(1)).view_as(statistics.gradients[index])
         return (ours - statistics.gradients[index]).square().sum()
 
-    from_first = run.spc == FIRST_SPC
+    from_first = run.spc == FIRST_SPC and config.tiles == 1
     before = 0 if from_first else config.first_iterations
     run.start(before + config.iterations)
     images = statistics.first if from_first else _start(labels, facts, run)

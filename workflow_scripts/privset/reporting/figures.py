@@ -34,7 +34,8 @@ def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, prese
     grids: dict[str, dict[str, list[tuple[str, np.ndarray]]]] = {}
     for path in sets:
         cell = read_json(path.with_name("certificate.json"))["cell"]
-        images, labels = read_set(path)
+        made = read_set(path)
+        images, labels = made.images, made.labels
         columns = min(10, int(np.bincount(labels).max()))
         methods = grids.setdefault(cell["dataset"], {})
         methods.setdefault(row_title(cell["method"]), []).append((cell["spc"], mosaic(images, labels, columns=columns)))
