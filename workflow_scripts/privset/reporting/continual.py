@@ -49,7 +49,7 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 errorbar="sd",
                 ax=axis,
             )
-            axis.set(xlabel="classes seen", ylabel="accuracy on them (%)", title=DATASETS.get(name, name), ylim=(0, 100))
+            axis.set(xlabel="classes seen", ylabel="accuracy on them (%)", title=DATASETS.get(name, name), ylim=(0, 104))
             axis.set_xticks(sorted(points.classes.unique()))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         for axis in axes[0]:

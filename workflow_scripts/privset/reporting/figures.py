@@ -53,19 +53,22 @@ def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, prese
             title = f"{method}\n{sizes}" + (" per class" if sizes[0].isdigit() else "")
             panels.setdefault(dataset, []).append((title, picture))
     widths = [picture.shape[1] for _, picture in next(iter(panels.values()))]
+    same_titles = (
+        len({tuple(title for title, _ in shown) for shown in panels.values()}) == 1
+    )  # then they stand above the first row
     with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(panels),
             len(widths),
             figsize=(6.5, 6.5 * len(panels) * max(p.shape[0] for _, p in panels[next(iter(panels))]) / sum(widths)),
-            gridspec_kw={"width_ratios": widths, "wspace": 0.08, "hspace": 0.25},
+            gridspec_kw={"width_ratios": widths, "wspace": 0.08, "hspace": 0.06 if same_titles else 0.5},
             squeeze=False,
         )
-        for line, (dataset, shown) in zip(axes, panels.items(), strict=True):
-            line[0].set_ylabel(DATASETS.get(dataset, dataset))
-            for axis, (title, picture) in zip(line, shown, strict=True):
+        for row, (dataset, shown) in enumerate(panels.items()):
+            axes[row, 0].set_ylabel(DATASETS.get(dataset, dataset))
+            for axis, (title, picture) in zip(axes[row], shown, strict=True):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axis.set(title=title, xticks=[], yticks=[])
+                axis.set(title=title if row == 0 or not same_titles else None, xticks=[], yticks=[])
         note = f"eps={cell['epsilon']}. One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
         figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
         save(figure, paths)
