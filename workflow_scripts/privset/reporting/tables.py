@@ -187,7 +187,7 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
                 spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
                 line[f"spc={row.size}"] = f"{row.reproduced:.1f}{spread}"
     lines = [{"dataset": dataset, "method": method, **line} for (dataset, method), line in shown.items()]
-    counts = sorted({f"{row.sets}x{row.networks}" for row in summary.itertuples()})
+    counts = sorted({f"{int(row.sets)}x{int(row.networks)}" for row in summary.itertuples()})
     protocols = metrics.groupby("protocol").images.agg(["min", "max"])
     rules = [f"{name} for {low:,} to {high:,} images" for name, low, high in protocols.itertuples()]
     epsilon = summary.epsilon.iloc[0]
