@@ -31,7 +31,8 @@ def main(smk):
             log=log,
         )
         images, labels = method.synthesize(statistics, facts, config, run)
-        cells.write(smk.output, images, labels, trajectory, facts, tiles=config.tiles)
+        soft_labels = method.soft_labels(statistics, images, labels, config)
+        cells.write(smk.output, images, labels, trajectory, facts, tiles=config.tiles, soft_labels=soft_labels)
         artifacts.write_json(
             Path(smk.output.certificate), certificates.post_processed(stated, Path(smk.output.images), run=details)
         )

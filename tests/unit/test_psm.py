@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting
+from privset import PrivsetError, accounting, tiles
 from privset.methods import Run, psm
 
 SMALL = psm.ReleaseConfig(random_networks=3, trained_networks=2, width=4, first_iterations=3)
@@ -185,3 +185,27 @@ def test_tiled_sets_store_one_image_for_four(make_vault):
     assert len(losses) == 7
     with pytest.raises(PrivsetError, match="tiles = 3: 28 pixels"):
         psm.synthesize(statistics, vault.facts, dataclasses.replace(config, tiles=3), run(2))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_soft_labels_are_what_the_trained_networks_say(make_vault, count):
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    config = psm.Config(iterations=4, first_iterations=3, tiles=count, soft_labels=0.25)
+    images, labels = psm.synthesize(statistics, vault.facts, config, run(2))
+    soft = psm.soft_labels(statistics, images, labels, config)
+    shown, classes = tiles.unpack(images, count), tiles.unpack_labels(labels, count)
+    said = sum(F.softmax(network(shown), 1) for network in statistics.trained) / len(statistics.trained)
+    assert soft.shape == (20 * count**2, 10) and torch.allclose(soft.sum(1), torch.ones(len(soft)))
+    assert torch.allclose(soft, 0.25 * said + 0.75 * torch.eye(10)[classes], atol=1e-6)
+    assert psm.soft_labels(statistics, images, labels, dataclasses.replace(config, soft_labels=0.0)) is None
+
+
+def test_soft_labels_need_trained_networks_and_a_share(make_vault):
+    vault = make_vault()
+    statistics = psm.release(vault, dataclasses.replace(SMALL, trained_networks=0), run())
+    config = psm.Config(iterations=2, first_iterations=2, soft_labels=1.0)
+    with pytest.raises(PrivsetError, match="soft_labels need trained_networks"):
+        psm.soft_labels(statistics, *psm.synthesize(statistics, vault.facts, config, run(2)), config)
+    with pytest.raises(PrivsetError, match="soft_labels = 1[.]5: must be"):
+        psm.Config(soft_labels=1.5)

@@ -67,6 +67,12 @@ class Config:
     learning_rate: float = 0.05
     tiles: int = 1
     """2: every stored image holds 2 x 2 training images at half the resolution (`privset.tiles`); a variant, not the method."""
+    soft_labels: float = 0.0
+    """Share of each label that the trained networks give, the rest is the class; 0: hard labels. A variant, not the method."""
+
+    def __post_init__(self):
+        if not 0 <= self.soft_labels <= 1:
+            raise PrivsetError(f"psm: soft_labels = {self.soft_labels}: must be between 0 and 1")
 
 
 @dataclass
@@ -313,3 +319,17 @@ def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: 
         checkpoint=lambda matching: run.checkpoint({"stage": "both", "matching": matching}),
     )
     return images, labels
+
+
+def soft_labels(statistics: Statistics, images: Tensor, labels: Tensor, config: Config) -> Tensor | None:
+    """(N * tiles^2, classes): the probabilities that the trained networks give a finished set's training images, on average,
+    mixed with their classes; None for hard labels. The networks were trained on the first set, so this too is post-processing."""
+    if not config.soft_labels:
+        return None
+    if not statistics.trained:
+        raise PrivsetError("psm: soft_labels need trained_networks")
+    with torch.no_grad():
+        shown = tiles.unpack(images, config.tiles)
+        said = torch.stack([network(shown).softmax(1) for network in statistics.trained]).mean(0)
+    hard = F.one_hot(tiles.unpack_labels(labels, config.tiles), said.shape[1])
+    return (1 - config.soft_labels) * hard + config.soft_labels * said
