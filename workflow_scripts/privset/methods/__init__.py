@@ -9,7 +9,8 @@ A method is a module with
 One whose releases do not depend on the size of the set has instead
 
 - `ReleaseConfig` and `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own;
-- `Config` and `synthesize(statistics, facts, config, run) -> (images, labels)`, which is post-processing.
+- `Config` and `synthesize(statistics, facts, config, run) -> (images, labels)`, which is post-processing;
+- `soft_labels(statistics, images, labels, config)`, probabilities for the finished set's training images, or None.
 
 A method reaches private data through `vault` alone, and draws its own randomness from `run.generator`.
 """
