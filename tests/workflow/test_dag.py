@@ -65,7 +65,7 @@ def plan(repository, *arguments):
             "quick",
             "ablation_psm",
             {
-                **{"fetch": 2, "release": 48 + 12 - 4, "condense": 84 + 12 - 4, "synthesize": 24, "evaluate": 84 + 36 - 4},
+                **{"fetch": 2, "release": 48 + 12 - 4, "condense": 84 + 24 - 4, "synthesize": 24, "evaluate": 84 + 48 - 4},
                 **{"collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
             },
         ),
