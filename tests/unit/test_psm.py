@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from privset import PrivsetError, accounting, tiles
 from privset.methods import Run, psm
 
-SMALL = psm.ReleaseConfig(random_networks=3, trained_networks=2, width=4, first_iterations=3)
+SMALL = psm.ReleaseConfig(random_networks=3, trained_networks=2, width=4, rounds=1, first_iterations=3)
+TWO_ROUNDS = dataclasses.replace(SMALL, rounds=2, round_iterations=4)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,27 @@ def test_two_releases_spend_the_whole_budget_and_no_more(make_vault, epsilon, sh
     assert accounting.pld_epsilon([(entry.event, 1) for entry in (first, second)], 1e-5) == pytest.approx(epsilon, rel=2e-3)
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_rounds_share_the_budget_of_the_second_release(make_vault, rounds):
+    vault = make_vault(epsilon=2.0)
+    statistics = psm.release(vault, dataclasses.replace(SMALL, rounds=rounds, round_iterations=2), run())
+    assert len(statistics.trained) == len(statistics.gradients) == 2 * rounds
+    first, rest = vault.ledger.releases
+    assert (first.count, rest.count) == (1, rounds)
+    mu_squared, rest_squared = (entry.count / entry.event.noise_multiplier**2 for entry in (first, rest))
+    assert mu_squared / (mu_squared + rest_squared) == pytest.approx(0.4, rel=1e-6)
+    assert 0.999 * 2 < vault.ledger.spent() <= 2
+
+
+def test_a_round_asks_at_networks_that_were_trained_on_what_came_before(make_vault):
+    """One round's networks are the first of two rounds', to the bit; the second round's come from a later set."""
+    data = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+    one, two = (psm.release(make_vault(images=data), config, run()) for config in (SMALL, TWO_ROUNDS))
+    weights = two.to_tensors()["trained"]
+    assert torch.equal(weights[:2], one.to_tensors()["trained"]) and not torch.equal(weights[2:], weights[:2])
+    assert not torch.equal(one.start, two.start)
+
+
 def test_with_hardly_any_noise_the_statistics_are_the_class_means(make_vault, generator, monkeypatch):
     monkeypatch.setattr(psm.accounting, "calibrate", lambda **_: 1e-5)
     images = torch.randn(60, 1, 28, 28, generator=generator)
@@ -117,11 +139,15 @@ def test_matching_brings_the_sets_statistics_to_the_released_ones(make_vault, ge
         assert ours > 0.5 and ours > other + 0.3
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("stop", [1, 2, 4, 5, 7, 9, 10])
 def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
-    """Stopped after any checkpoint: after the first release, in the first set, at its end."""
+    """Stopped after any checkpoint: after the first release, in the first set, at its end; after the first round, in the set
+    that follows and at its end; after the second."""
     data = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-    whole = psm.release(make_vault(images=data), SMALL, run())
+    steps = []
+    hooks = {"report": lambda step, loss: steps.append(step), "start": lambda total: steps.append(-total)}
+    whole = psm.release(make_vault(images=data), TWO_ROUNDS, run(**hooks))
+    assert steps == [-max(steps), *range(1, max(steps) + 1)]
 
     saved = []
     vault, interrupted = make_vault(images=data), run()
@@ -132,7 +158,7 @@ def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        psm.release(vault, SMALL, dataclasses.replace(interrupted, checkpoint=checkpoint))
+        psm.release(vault, TWO_ROUNDS, dataclasses.replace(interrupted, checkpoint=checkpoint))
     state, vault_state, generator_state = saved[-1]
     resumed_vault, resumed = make_vault(images=data), run()
 
@@ -141,10 +167,10 @@ def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
         resumed.generator.set_state(generator_state)
         return state
 
-    rest = psm.release(resumed_vault, SMALL, dataclasses.replace(resumed, restore=restore))
+    rest = psm.release(resumed_vault, TWO_ROUNDS, dataclasses.replace(resumed, restore=restore))
     for name, tensor in whole.to_tensors().items():
         assert (tensor == rest.to_tensors()[name]).all(), name
-    assert [entry.count for entry in resumed_vault.ledger.releases] == [1, 1]
+    assert [entry.count for entry in resumed_vault.ledger.releases] == [1, 2]
 
 
 @pytest.mark.parametrize("stop", [2, 5])
@@ -170,9 +196,11 @@ def test_an_interrupted_set_ends_with_the_same_bits(make_vault, stop):
     assert torch.equal(whole, rest)
 
 
-def test_a_share_that_is_none_is_refused():
+def test_shares_and_rounds_that_are_none_are_refused():
     with pytest.raises(PrivsetError, match="first_share = 1"):
         psm.ReleaseConfig(first_share=1)
+    with pytest.raises(PrivsetError, match="rounds = 0"):
+        psm.ReleaseConfig(rounds=0)
 
 
 def test_tiled_sets_store_one_image_for_four(make_vault):

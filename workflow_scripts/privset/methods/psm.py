@@ -1,7 +1,8 @@
-"""PSM, private statistics matching: two Gaussian releases over all records, then images whose own statistics are those.
+"""PSM, private statistics matching: a few Gaussian releases over all records, then images whose own statistics are those.
 
 1. The class sums of normalised features of random networks, with noisy class counts.
-2. The class sums of the last layer's gradients (error times feature) at networks trained on a set that matches the first.
+2. In rounds, the class sums of the last layer's gradients (error times feature) at networks trained on a set that matches what
+   was released before.
 
 Everything else is post-processing: a set of any size, as often as one likes, costs no further privacy. docs/psm.md is the method
 section: sensitivities, composition, related work.
@@ -28,7 +29,7 @@ CHUNK = 50
 SCHEDULES = (40, 80, 150, 300)
 """SGD steps of the trained networks, in turn: from hardly trained to converged on the first set."""
 FIRST_SPC = 10
-"""Images per class of the first set, the one that the trained networks are trained on."""
+"""Images per class of the sets that the trained networks are trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ class ReleaseConfig:
 
     random_networks: int = 20
     trained_networks: int = 8
-    """0: no second release, and the whole budget for the first."""
+    """In each round; 0: no second release, and the whole budget for the first."""
+    rounds: int = 2
+    """Releases at trained networks, each after a set that matches all before it."""
     width: int = 32
     """Channels of every matching ConvNet."""
     first_share: float = 0.4
@@ -47,12 +50,18 @@ class ReleaseConfig:
     error_clip: float = 0.7
     """L2 clip of a record's error, softmax minus one-hot."""
     first_iterations: int = 1300
-    """Steps of the first set."""
+    """Steps of the first set, which matches features alone."""
+    round_iterations: int = 900
+    """Steps of the set between two rounds."""
     learning_rate: float = 0.05
 
     def __post_init__(self):
         if not 0 < self.first_share < 1:
             raise PrivsetError(f"psm: first_share = {self.first_share}: must be between 0 and 1")
+        if self.rounds < 1:
+            raise PrivsetError(
+                f"psm: rounds = {self.rounds}: must be 1 or more (trained_networks: 0 for the first release alone)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +96,15 @@ class Statistics:
     """(trained networks, classes, classes, F): noisy mean error times feature of the records of each class."""
     counts: Tensor
     """(classes,): noisy numbers of records."""
-    first: Tensor
-    """(FIRST_SPC * classes, C, H, W): the first set."""
+    start: Tensor
+    """(FIRST_SPC * classes, C, H, W): the set that the last round's networks were trained on."""
     error_clip: float
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Everything by name, for a file."""
 
-        def weights(bank: list[nn.Sequential]) -> Tensor:
-            flat = [nn.utils.parameters_to_vector(network.parameters()) for network in bank]
-            return torch.stack(flat) if flat else torch.zeros(0, 0)
-
-        tensors = {"random": weights(self.random), "trained": weights(self.trained), "means": self.means}
-        tensors |= {"gradients": self.gradients, "counts": self.counts, "first": self.first}
+        tensors = {"random": _weights(self.random), "trained": _weights(self.trained), "means": self.means}
+        tensors |= {"gradients": self.gradients, "counts": self.counts, "start": self.start}
         tensors |= {"width": torch.tensor(self.random[0][0].out_channels), "error_clip": torch.tensor(self.error_clip)}
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
@@ -107,16 +112,23 @@ class Statistics:
     def from_tensors(cls, tensors: dict[str, Tensor], facts: PublicFacts) -> Statistics:
         """The inverse of `to_tensors`."""
 
-        def bank(weights: Tensor) -> list[nn.Sequential]:
-            made = [_network(facts, int(tensors["width"]), torch.Generator(weights.device)) for _ in weights]
-            for network, vector in zip(made, weights, strict=True):
-                nn.utils.vector_to_parameters(vector, network.parameters())
-            return [network.requires_grad_(False) for network in made]
+        random, trained = (_bank(tensors[name], facts, int(tensors["width"])) for name in ("random", "trained"))
+        rest = {name: tensors[name] for name in ("means", "gradients", "counts", "start")}
+        return cls(random=random, trained=trained, error_clip=float(tensors["error_clip"]), **rest)
 
-        rest = {name: tensors[name] for name in ("means", "gradients", "counts", "first")}
-        return cls(
-            random=bank(tensors["random"]), trained=bank(tensors["trained"]), error_clip=float(tensors["error_clip"]), **rest
-        )
+
+def _weights(bank: list[nn.Sequential]) -> Tensor:
+    """(networks, weights)."""
+    flat = [nn.utils.parameters_to_vector(network.parameters()).detach() for network in bank]
+    return torch.stack(flat) if flat else torch.zeros(0, 0)
+
+
+def _bank(weights: Tensor, facts: PublicFacts, width: int) -> list[nn.Sequential]:
+    """The inverse of `_weights`."""
+    made = [_network(facts, width, torch.Generator(weights.device)) for _ in weights]
+    for network, vector in zip(made, weights, strict=True):
+        nn.utils.vector_to_parameters(vector, network.parameters())
+    return [network.requires_grad_(False) for network in made]
 
 
 def _network(facts: PublicFacts, width: int, generator: torch.Generator) -> nn.Sequential:
@@ -192,20 +204,63 @@ def _feature_loss(random: list[nn.Sequential], means: Tensor, labels: Tensor, ru
     return loss
 
 
+def _matching_loss(statistics: Statistics, labels: Tensor, config: Config, run: Run) -> Callable[[Tensor], Tensor]:
+    """Squared distance of the class means of gradients, at one trained network at random; or that of features, with
+    probability `config.feature_share`, and always where there are no trained networks."""
+    match_features = _feature_loss(statistics.random, statistics.means, labels, run)
+    average = _average(labels, statistics.means.shape[1])
+
+    def loss(images: Tensor) -> Tensor:
+        if not statistics.trained or torch.rand((), generator=run.generator, device=images.device) < config.feature_share:
+            return match_features(images)
+        index = int(torch.randint(len(statistics.trained), (), generator=run.generator, device=images.device))
+        rows = error_features(statistics.trained[index], images, labels, statistics.error_clip)
+        ours = (average @ rows.flatten(1)).view_as(statistics.gradients[index])
+        return (ours - statistics.gradients[index]).square().sum()
+
+    return loss
+
+
 def _start(labels: Tensor, facts: PublicFacts, run: Run) -> Tensor:
     return 0.5 * torch.randn(len(labels), *facts.shape, generator=run.generator, device=labels.device)
 
 
+def _trained_on(
+    images: Tensor, labels: Tensor, config: ReleaseConfig, facts: PublicFacts, run: Run, offset: int
+) -> list[nn.Sequential]:
+    """Networks trained on a set; steps are reported from `offset` + 1 on."""
+    made = []
+    for steps in _training(config):
+        network = _network(facts, config.width, run.generator).requires_grad_(True)
+        evaluation.train(
+            *(network, images, labels, evaluation.Schedule(steps=steps)),
+            augmentation="crop_scale_rotate",
+            generator=run.generator,
+            report=lambda step, loss, offset=offset: run.report(offset + step, loss),
+        )
+        made.append(network.eval().requires_grad_(False))
+        offset += steps
+    return made
+
+
+def _training(config: ReleaseConfig) -> list[int]:
+    """SGD steps of each trained network of a round."""
+    return [SCHEDULES[index * len(SCHEDULES) // config.trained_networks] for index in range(config.trained_networks)]
+
+
 def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
-    """The two releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
+    """The releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
     facts = vault.facts
     whole = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
     # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019); the last factor is for rounding.
     share = config.first_share if config.trained_networks else 1.0
     random = [_network(facts, config.width, run.generator) for _ in range(config.random_networks)]
     chunks = -(-facts.records // CHUNK)
-    training = [SCHEDULES[index * len(SCHEDULES) // config.trained_networks] for index in range(config.trained_networks)]
-    run.start(chunks + config.first_iterations + sum(training) + chunks * bool(training))
+    training = sum(_training(config))
+    rounds = (
+        [config.first_iterations] + [config.round_iterations] * (config.rounds - 1) if training else [config.first_iterations]
+    )
+    run.start(chunks + sum(rounds) + len(rounds) * (training + chunks) * bool(training))
     step = 0
 
     def asked(rows: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -227,56 +282,67 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
     start = _start(labels, facts, run)  # drawn before a checkpoint restores the generator, as in an uninterrupted run
     state = run.restore() or {}
     if "sums" not in state:
-        state["sums"] = vault.feature_sums(
+        sums = vault.feature_sums(
             asked(counted_features),
             clip=math.sqrt(len(random) * (1 + config.count_weight**2)),
             noise_multiplier=whole / math.sqrt(share) * (1 + 1e-9),
             relation="add-or-remove-one",
             chunk=CHUNK,
         )
+        state = {"sums": sums, "set": start, "trained": [], "gradients": [], "matching": None}
         run.checkpoint(state)
     sums = state["sums"].view(facts.classes, len(random), -1)
     counts = (sums[:, :, -1].mean(1) / config.count_weight).clamp(min=1)
     means = (sums[:, :, :-1] / counts[:, None, None]).transpose(0, 1).contiguous()
-
-    first = _optimise(
-        *(start, labels, _feature_loss(random, means, labels, run), facts, run),
-        iterations=config.first_iterations,
-        learning_rate=config.learning_rate,
-        offset=chunks,
-        restored=state.get("first"),
-        checkpoint=lambda first: run.checkpoint({**state, "first": first}),
+    none = means.new_zeros(0, facts.classes, facts.classes, means.shape[2])
+    statistics = Statistics(
+        random=random,
+        trained=[network for weights in state["trained"] for network in _bank(weights, facts, config.width)],
+        means=means,
+        gradients=torch.cat([none, *state["gradients"]]),
+        counts=counts,
+        start=state["set"],
+        error_clip=config.error_clip,
     )
 
-    if not training:
-        none = means.new_zeros(0, facts.classes, facts.classes, means.shape[2])
-        return Statistics(random, [], means, none, counts, first, config.error_clip)
-    trained = []
-    for index, steps in enumerate(training):
-        network = _network(facts, config.width, run.generator).requires_grad_(True)
-        offset = chunks + config.first_iterations + sum(training[:index])
-        evaluation.train(
-            *(network, first, labels, evaluation.Schedule(steps=steps)),
-            augmentation="crop_scale_rotate",
-            generator=run.generator,
-            report=lambda step, loss, offset=offset: run.report(offset + step, loss),
+    for number in range(len(state["trained"]), len(rounds)):
+        begun = chunks + sum(rounds[:number]) + number * (training + chunks)
+        statistics.start = _optimise(
+            *(statistics.start, labels, _matching_loss(statistics, labels, Config(), run), facts, run),
+            iterations=rounds[number],
+            learning_rate=config.learning_rate,
+            offset=begun,
+            restored=state["matching"],
+            checkpoint=lambda matching, state=state: run.checkpoint({**state, "matching": matching}),
         )
-        trained.append(network.eval().requires_grad_(False))
+        if not training:
+            break
+        trained = _trained_on(statistics.start, labels, config, facts, run, begun + rounds[number])
 
-    def errors(images: Tensor, labels: Tensor) -> Tensor:
-        return torch.cat([error_features(n, images, labels, config.error_clip).flatten(1) for n in trained], dim=1)
+        def errors(images: Tensor, labels: Tensor, trained: list[nn.Sequential] = trained) -> Tensor:
+            return torch.cat([error_features(n, images, labels, config.error_clip).flatten(1) for n in trained], dim=1)
 
-    step = chunks + config.first_iterations + sum(training)
-    sums = vault.feature_sums(
-        asked(errors),
-        clip=config.error_clip * math.sqrt(len(trained)),
-        noise_multiplier=whole / math.sqrt(1 - share) * (1 + 1e-9),
-        relation="add-or-remove-one",
-        chunk=CHUNK,
-    )
-    sums = sums.view(facts.classes, len(trained), facts.classes, -1)
-    gradients = (sums / counts[:, None, None, None]).transpose(0, 1).contiguous()
-    return Statistics(random, trained, means, gradients, counts, first, config.error_clip)
+        step = begun + rounds[number] + training
+        sums = vault.feature_sums(
+            asked(errors),
+            clip=config.error_clip * math.sqrt(len(trained)),
+            noise_multiplier=whole / math.sqrt((1 - share) / len(rounds)) * (1 + 1e-9),
+            relation="add-or-remove-one",
+            chunk=CHUNK,
+        )
+        sums = sums.view(facts.classes, len(trained), facts.classes, -1)
+        gradients = (sums / counts[:, None, None, None]).transpose(0, 1).contiguous()
+        statistics.trained += trained
+        statistics.gradients = torch.cat([statistics.gradients, gradients])
+        state = {
+            **state,
+            "set": statistics.start,
+            "trained": [*state["trained"], _weights(trained)],
+            "gradients": [*state["gradients"], gradients],
+            "matching": None,
+        }
+        run.checkpoint(state)
+    return statistics
 
 
 def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: Run) -> tuple[Tensor, Tensor]:
@@ -286,27 +352,21 @@ def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: 
     labels = run.balanced_labels(facts.classes)
     seen = tiles.unpack_labels(labels, config.tiles)
     feature_loss = _feature_loss(statistics.random, statistics.means, seen, run)
-    average = _average(seen, facts.classes)
+    both_loss = _matching_loss(statistics, seen, config, run)
 
     def match_features(images: Tensor) -> Tensor:
         return feature_loss(tiles.unpack(images, config.tiles))
 
     def match_both(images: Tensor) -> Tensor:
-        if not statistics.trained or torch.rand((), generator=run.generator, device=images.device) < config.feature_share:
-            return match_features(images)
-        index = int(torch.randint(len(statistics.trained), (), generator=run.generator, device=images.device))
-        shown = tiles.unpack(images, config.tiles)
-        rows = error_features(statistics.trained[index], shown, seen, statistics.error_clip)
-        ours = (average @ rows.flatten(1)).view_as(statistics.gradients[index])
-        return (ours - statistics.gradients[index]).square().sum()
+        return both_loss(tiles.unpack(images, config.tiles))
 
-    from_first = run.spc == FIRST_SPC and config.tiles == 1
-    before = 0 if from_first else config.first_iterations
+    from_start = run.spc == FIRST_SPC and config.tiles == 1
+    before = 0 if from_start else config.first_iterations
     run.start(before + config.iterations)
-    images = statistics.first if from_first else _start(labels, facts, run)
+    images = statistics.start if from_start else _start(labels, facts, run)
     state = run.restore() or {"stage": "features", "matching": None}
     options = {"learning_rate": config.learning_rate}
-    if not from_first and state["stage"] == "features":
+    if not from_start and state["stage"] == "features":
         images = _optimise(
             *(images, labels, match_features, facts, run),
             **{**options, "iterations": before, "offset": 0, "restored": state["matching"]},
