@@ -65,7 +65,7 @@ def plan(repository, *arguments):
             "quick",
             "ablation_psm",
             {
-                **{"fetch": 2, "release": 60 + 12 - 4, "condense": 96 + 24 - 4, "synthesize": 24, "evaluate": 96 + 48 - 4},
+                **{"fetch": 2, "release": 30 + 12 - 2, "condense": 54 + 12 - 2, "synthesize": 24, "evaluate": 54 + 36 - 2},
                 **{"collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
             },
         ),
