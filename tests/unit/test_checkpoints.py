@@ -1,5 +1,6 @@
 """Interrupted and resumed is the same as uninterrupted: the images, the ledger and the trajectory, to the bit."""
 
+import errno
 import io
 import resource
 import stat
@@ -7,7 +8,7 @@ import stat
 import pytest
 import torch
 
-from privset import PrivsetError, cells, checkpoints
+from privset import PrivsetError, cells, checkpoints, devices
 from privset.methods import Run, psg, psg_prior
 from privset.progress import Progress
 
@@ -105,6 +106,33 @@ def test_the_fingerprint_changes_with_every_part():
     base = {"cell": {"epsilon": "1"}, "config": {"width": 8}, "code": "abc"}
     changed = [{**base, "code": "abd"}, {**base, "config": {"width": 9}}, {**base, "cell": {"epsilon": "10"}}]
     assert len({checkpoints.fingerprint(content) for content in (base, *changed)}) == 4
+
+
+def test_no_two_processes_answer_the_same_questions(tmp_path):
+    """Each has a descriptor of its own, as two processes would."""
+
+    def file():
+        return checkpoints.File(tmp_path / "cell" / "c.pt", belongs_to="a", log=lambda line: None)
+
+    first, second = file(), file()
+    first.claim()
+    with pytest.raises(PrivsetError, match=r"c\.lock: another process is computing this cell; wait for it"):
+        second.claim()
+    first.delete()
+    assert not (tmp_path / "cell").exists()
+    second.claim()
+    second.delete()
+
+
+def test_without_locks_in_the_file_system_a_line_says_so(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(devices.fcntl, "flock", none)
+    lines = []
+    checkpoints.File(tmp_path / "c.pt", belongs_to="a", log=lines.append).claim()
+    (line,) = lines
+    assert "no lock (No locks available): make sure that no other process" in line
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])

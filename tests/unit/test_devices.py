@@ -38,7 +38,7 @@ def test_two_jobs_get_two_cards_and_a_third_waits(two_cards):
 
 
 def _hold_and_die(directory):
-    devices._lock(directory / f"privset-{os.getuid()}-card-a.lock")
+    devices.lock(directory / f"privset-{os.getuid()}-card-a.lock")
     os._exit(9)
 
 

@@ -170,6 +170,8 @@ def start(
         belongs_to=checkpoints.fingerprint(belongs_to),
         log=lambda line: print(line, file=log, flush=True),
     )
+    if vault is not None:
+        file.claim()
     hooks = Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
     run = Run(
         spc=int(cell["spc"]) if cell["spc"].isdigit() else None,

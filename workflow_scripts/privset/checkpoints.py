@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from privset import PrivsetError
 from privset.artifacts import write_atomically
+from privset.devices import lock
 
 INTERVAL = 30.0
 """Least seconds between two checkpoints. A kill loses at most this much, or one iteration if that takes longer."""
@@ -31,6 +33,26 @@ class File:
     def __init__(self, path: Path, *, belongs_to: str, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
         self.path, self.belongs_to, self.log, self.clock = path, belongs_to, log, clock
         self.last = clock()
+        self.claimed: int | None = None
+
+    def claim(self) -> None:
+        """Keep every other process from the same cell until `delete`, or until this process ends.
+
+        Two of them would answer the same questions to the data with different noise, and each ledger would count one answer.
+        Raises PrivsetError if another process has it. Without locks in the file system there is a line in the log instead.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.claimed = lock(self._lock_path)
+        except OSError as error:
+            self.log(f"{self._lock_path}: no lock ({error.strerror}): make sure that no other process computes this cell")
+            return
+        if self.claimed is None:
+            raise PrivsetError(f"{self._lock_path}: another process is computing this cell; wait for it, or stop it first")
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_suffix(".lock")
 
     def load(self, device: torch.device | str) -> dict[str, Any] | None:
         """What was saved, or None. A truncated file, or one of another configuration, code or machine, is refused with a line
@@ -59,5 +81,9 @@ class File:
     def delete(self) -> None:
         """After the result is in place."""
         self.path.unlink(missing_ok=True)
+        if self.claimed is not None:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self.claimed)
+            self.claimed = None
         with contextlib.suppress(OSError):
             os.removedirs(self.path.parent)  # the empty folders above it

@@ -20,13 +20,15 @@ def _cards() -> list[str]:
     return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
 
 
-def _lock(path: Path) -> int | None:
+def lock(path: Path) -> int | None:
     """A descriptor that holds the lock on a file until it is closed (or the process dies), None if another process has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
+        if not isinstance(error, BlockingIOError):  # a file system without locks
+            raise
         return None
     return descriptor
 
@@ -52,7 +54,7 @@ def device(*, gpu: bool, wait: float = 1.0, patience: float = 600.0) -> Iterator
     while True:
         for index, card in enumerate(cards):
             path = Path(tempfile.gettempdir()) / f"privset-{os.getuid()}-{card}.lock"
-            if (descriptor := _lock(path)) is not None:
+            if (descriptor := lock(path)) is not None:
                 try:
                     yield f"cuda:{index}"
                 finally:
