@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from privset import artifacts, checkpoints, datasets, devices, evaluation, tiles
+from privset import artifacts, checkpoints, datasets, devices, evaluation
 from privset.config import parse
 from privset.progress import Progress, job
 from privset.seeds import cell_seed
@@ -22,13 +22,7 @@ def main(smk):
         options = dict(smk.params.schedule)
         seeds = options.pop("seeds", 1)
         schedule = parse(evaluation.Schedule, options, f"config.yaml: {cell['preset']}.evaluation")
-        labels = made.labels if made.soft_labels is None else made.soft_labels
-        tensors = [torch.from_numpy(array).to(device) for array in (made.images, labels, *test)]
-        facts = datasets.public_facts(known, records=len(made))
-        tensors[0] = tiles.unpack(facts.normalise(tensors[0]), made.tiles)
-        if made.soft_labels is None:
-            tensors[1] = tiles.unpack_labels(tensors[1], made.tiles)
-        tensors[2] = facts.normalise(tensors[2])
+        tensors = evaluation.tensors(made, test, known, device)
         identity = {"cell": cell, "schedule": smk.params.schedule, "code": smk.params.code, **artifacts.provenance(device)}
         file = checkpoints.File(
             Path(smk.params.checkpoint),

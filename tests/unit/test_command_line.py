@@ -1,6 +1,7 @@
-"""The `privset` command: verify, show and export, for people who have a set and not the workflow."""
+"""The `privset` command: verify, show, export and evaluate, for people who have a set and not the workflow."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from privset import artifacts, certificates
 from privset.__main__ import main
-from privset.idx import read_idx
+from privset.datasets import DATASETS, DESCRIPTION, FILES
+from privset.idx import read_idx, write_idx
 from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
 
 
@@ -80,3 +82,42 @@ def test_show_names_the_part_of_each_release(cell_in_parts, capsys):  # noqa: F8
     text = capsys.readouterr().out
     assert "of classes 0, 1" in text and "of classes 2, 3" in text
     assert "touches two" in text
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A fetched dataset whose test images are the set's own, each of its class."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    images, labels = a_set()
+    pixels = (255 * images[:, 0]).round().astype(np.uint8)
+    for name, array in zip(FILES, (pixels, labels.astype(np.uint8)) * 2, strict=True):
+        (folder / name).write_bytes(write_idx(array))
+    artifacts.write_json(folder / DESCRIPTION, dataclasses.asdict(DATASETS["digits"]))
+    return folder
+
+
+def test_evaluate_trains_networks_on_the_set_and_tests_them(cells, data, capsys):
+    """An MLP learns twenty images by heart, and the test images are these."""
+    arguments = ["evaluate", str(cells / "a"), "--data", str(data), "--network", "mlp", "--steps", "300", "--seeds", "2"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    accuracy = float(first.split()[0])
+    assert accuracy > 60 and "test images, mlp, n = 2 (" in first
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--network": "lenet6"}, "--network lenet6: choose from convnet"),
+        ({"--steps": "0"}, "--steps 0: must be 1 or more"),
+        ({"--data": "nowhere"}, "nowhere"),
+    ],
+)
+def test_evaluate_refuses_in_one_line(cells, data, capsys, changed, message):
+    given = {"--data": str(data), "--network": "mlp", "--steps": "1", **changed}
+    assert main(["evaluate", str(cells / "a"), *(word for pair in given.items() for word in pair)]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and message in line and line.count("\n") == 1

@@ -11,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, networks
+from privset import PrivsetError, datasets, networks, tiles
+from privset.artifacts import Set
 from privset.augment import AUGMENTATIONS
 from privset.checkpoints import File
 from privset.optimisers import SGD
@@ -131,6 +133,16 @@ def predict(network: nn.Module, images: Tensor, *, precision: str, chunk: int | 
     network.eval()
     with torch.inference_mode(), autocast(precision, images.device):
         return torch.cat([network(part).argmax(1) for part in images.split(chunk)])
+
+
+def tensors(made: Set, test: Sequence[np.ndarray], known: datasets.Dataset, device: str) -> list[Tensor]:
+    """What `evaluate` takes first: a set's training images and labels, and the test images and labels, images normalised."""
+    labels = made.labels if made.soft_labels is None else made.soft_labels
+    images, labels, test_images, test_labels = (torch.from_numpy(a).to(device) for a in (made.images, labels, *test))
+    facts = datasets.public_facts(known, records=len(made))
+    if made.soft_labels is None:
+        labels = tiles.unpack_labels(labels, made.tiles)
+    return [tiles.unpack(facts.normalise(images), made.tiles), labels, facts.normalise(test_images), test_labels]
 
 
 def evaluate(
