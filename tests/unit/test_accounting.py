@@ -5,7 +5,7 @@ import math
 import dp_accounting
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import norm
@@ -61,9 +61,10 @@ def test_exact_gaussian_composition_agrees_with_privacy_loss_distributions():
 def test_rdp_agrees_with_dp_accounting(noise_multiplier, rate, count):
     """At whole orders; between them dp-accounting interpolates, from above, and ours is exact (next test)."""
     event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=rate)
-    independent = dp_accounting.rdp.RdpAccountant(orders=list(accounting.WHOLE_ORDERS))
+    orders = (*accounting.WHOLE_ORDERS, *accounting.LARGE_ORDERS)
+    independent = dp_accounting.rdp.RdpAccountant(orders=list(orders))
     independent.compose(event, count)
-    ours = accounting.rdp_epsilon([(event, count)], 1e-5, orders=accounting.WHOLE_ORDERS)
+    ours = accounting.rdp_epsilon([(event, count)], 1e-5, orders=orders)
     assert ours == pytest.approx(independent.get_epsilon(1e-5), rel=1e-3, abs=1e-9)
 
 
@@ -80,7 +81,8 @@ def test_renyi_divergences_at_fractional_orders_are_the_integral(rate, sigma):
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.floats(0.3, 15), st.floats(1e-3, 1.0), st.integers(1, 3000))
+@given(st.floats(0.05, 15), st.floats(1e-3, 1.0), st.integers(1, 3000))
+@example(0.1, 256 / 60_000, 700)
 def test_calibrated_noise_spends_at_most_the_budget_and_nearly_all_of_it(epsilon, rate, releases):
     sigma = accounting.calibrate(epsilon=epsilon, delta=1e-5, sampling_rate=rate, releases=releases)
     event = accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=rate)
@@ -110,7 +112,19 @@ def test_impossible_calibrations_are_refused(bad):
         accounting.calibrate(**{"epsilon": 1.0, "delta": 1e-5, "sampling_rate": 0.1, "releases": 10, **bad})
 
 
-def test_the_orders_are_opacus_defaults():
+def test_the_orders_are_opacus_defaults_and_larger_ones():
     from opacus.accountants import RDPAccountant
 
-    assert list(accounting.ORDERS) == RDPAccountant.DEFAULT_ALPHAS
+    assert list(accounting.ORDERS) == [*RDPAccountant.DEFAULT_ALPHAS, *accounting.LARGE_ORDERS]
+
+
+@pytest.mark.parametrize(("epsilon", "order"), [(1.0, 63), (0.1, 1024)])
+def test_small_budgets_need_large_orders_and_others_do_not(epsilon, order):
+    """PSG's noise at epsilon = 1 is the reference program's to the bit; at 0.1 there would be none."""
+    sigma = accounting.calibrate(epsilon=epsilon, delta=1e-5, sampling_rate=RATE, releases=10_000)
+    event = accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=RATE)
+    enough = tuple(known for known in accounting.ORDERS if known <= order)
+    counted = [(event, 10_000)]
+    assert accounting.rdp_epsilon(counted, 1e-5) == accounting.rdp_epsilon(counted, 1e-5, orders=enough)
+    fewer = tuple(known for known in accounting.ORDERS if known < 64)
+    assert (accounting.rdp_epsilon(counted, 1e-5, orders=fewer) > epsilon) == (epsilon == 0.1)

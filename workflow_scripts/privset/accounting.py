@@ -39,8 +39,10 @@ def _opacus_rdp() -> Any:
 
 _OPACUS = _opacus_rdp()
 
-ORDERS: tuple[float, ...] = (*(1 + tenth / 10 for tenth in range(1, 100)), *range(12, 64))
-"""1.1 to 10.9 in steps of 0.1, and 12 to 63: Opacus' default, and the orders of the PSG reference program."""
+LARGE_ORDERS: tuple[float, ...] = (72, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
+ORDERS: tuple[float, ...] = (*(1 + tenth / 10 for tenth in range(1, 100)), *range(12, 64), *LARGE_ORDERS)
+"""1.1 to 10.9 in steps of 0.1, and 12 to 63: Opacus' default, and the orders of the PSG reference program. With these alone no
+noise at all would bring delta = 1e-5 below epsilon = 0.1; the large ones are for such budgets."""
 
 WHOLE_ORDERS: tuple[float, ...] = tuple(range(2, 64))
 """Where independent accountants agree to rounding; between them dp-accounting interpolates, from above."""
