@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import resource
 import stat
 
@@ -117,11 +118,26 @@ def test_no_two_processes_answer_the_same_questions(tmp_path):
     first, second = file(), file()
     first.claim()
     with pytest.raises(PrivsetError, match=r"c\.lock: another process is computing this cell; wait for it"):
-        second.claim()
+        second.claim(patience=0)
     first.delete()
     assert not (tmp_path / "cell").exists()
     second.claim()
     second.delete()
+
+
+def test_a_process_waits_for_one_that_dies_and_not_for_one_that_finishes(tmp_path, monkeypatch):
+    def file():
+        return checkpoints.File(tmp_path / "cell" / "c.pt", belongs_to="a", log=lambda line: None)
+
+    dying, waiting = file(), file()
+    dying.claim()
+    monkeypatch.setattr(checkpoints.time, "sleep", lambda _: os.close(dying.claimed))
+    waiting.claim()
+
+    late = file()
+    monkeypatch.setattr(checkpoints.time, "sleep", lambda _: waiting.delete())
+    with pytest.raises(PrivsetError, match="has just finished this cell; run again"):
+        late.claim()
 
 
 def test_without_locks_in_the_file_system_a_line_says_so(tmp_path, monkeypatch):

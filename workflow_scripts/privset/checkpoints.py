@@ -35,15 +35,22 @@ class File:
         self.last = clock()
         self.claimed: int | None = None
 
-    def claim(self) -> None:
+    def claim(self, *, patience: float = 60.0) -> None:
         """Keep every other process from the same cell until `delete`, or until this process ends.
 
         Two of them would answer the same questions to the data with different noise, and each ledger would count one answer.
-        Raises PrivsetError if another process has it. Without locks in the file system there is a line in the log instead.
+        Raises PrivsetError if another process has it for `patience` seconds (a cancelled one may take some to end), or finishes
+        meanwhile. Without locks in the file system there is a line in the log instead.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.claimed = lock(self._lock_path)
+            while self.claimed is None and patience > 0:
+                time.sleep(1.0)
+                patience -= 1
+                if not self._lock_path.exists():
+                    raise PrivsetError(f"{self.path}: another process has just finished this cell; run again to go on")
+                self.claimed = lock(self._lock_path)
         except OSError as error:
             self.log(f"{self._lock_path}: no lock ({error.strerror}): make sure that no other process computes this cell")
             return
