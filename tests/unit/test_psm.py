@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, tiles
+from privset import PrivsetError, accounting, tiles, unrolled
 from privset.methods import Run, psm
 
 SMALL = psm.ReleaseConfig(random_networks=3, trained_networks=2, width=4, rounds=1, first_iterations=3)
@@ -18,6 +18,9 @@ TWO_ROUNDS = dataclasses.replace(SMALL, rounds=2, round_iterations=4)
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
     monkeypatch.setattr(psm, "SCHEDULES", (2, 3))
+    monkeypatch.setattr(psm, "SURROGATE_SPC", 4)
+    monkeypatch.setattr(psm, "SURROGATE_ITERATIONS", (2, 3))
+    monkeypatch.setattr(unrolled, "LONGEST", 3)
 
 
 def run(spc=None, seed=0, **hooks):
@@ -122,6 +125,46 @@ def test_sets_of_every_size_come_from_the_same_statistics_without_a_vault(make_v
         assert not torch.equal(images, psm.synthesize(again, vault.facts, config, run(spc, seed=1))[0])
 
 
+def test_unrolled_steps_are_trained_on_the_surrogate_and_change_the_set_alone(make_vault, monkeypatch):
+    """The loss is asked for the set and the surrogate, made from the same statistics; no snapshot shows the surrogate."""
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    config = psm.Config(iterations=4, first_iterations=3, unrolled_steps=2)
+    asked, original = [], unrolled.loss
+
+    def spy(network, images, labels, targets, target_labels, **options):
+        asked.append((images.detach().clone(), labels, targets, target_labels))
+        return original(network, images, labels, targets, target_labels, **options)
+
+    monkeypatch.setattr(unrolled, "loss", spy)
+    steps, shown = [], []
+    hooks = {"report": lambda step, loss: steps.append(step), "start": lambda total: steps.append(-total)}
+    hooks["snapshot"] = lambda step, make: shown.append((step, len(make()[0])))
+    images, labels = psm.synthesize(statistics, vault.facts, config, run(1, **hooks))
+    assert steps == [-14, *range(1, 15)] and shown == [(step, 10) for step in range(6, 15)]
+    (first, *_), (second, *_) = asked
+    assert not torch.equal(first, second) and not torch.equal(second, images)
+    for _, asked_labels, targets, target_labels in asked:
+        assert torch.equal(asked_labels, labels) and len(targets) == 40
+        assert torch.equal(target_labels, torch.arange(10).repeat_interleave(4))
+        assert torch.equal(targets, asked[0][2])
+
+
+def test_a_set_in_bfloat16_differs_by_its_rounding_and_no_release_does(make_vault):
+    """Where the processor has bfloat16 products; where not, both are float32 and equal."""
+    vault = make_vault()
+    statistics = psm.release(vault, SMALL, run())
+    config = psm.Config(iterations=1, first_iterations=0, feature_share=1)
+    exact, rough = (
+        psm.features(statistics.random[0], torch.linspace(-1, 1, 784).view(1, 1, 28, 28), precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact.dtype == rough.dtype == torch.float32
+    assert torch.allclose(exact, rough, atol=0.02) and torch.allclose(rough.norm(), torch.ones(()), atol=1e-5)
+    images, _ = psm.synthesize(statistics, vault.facts, dataclasses.replace(config, precision="bfloat16"), run(12))
+    assert torch.isfinite(images).all() and images.dtype == torch.float32
+
+
 def test_matching_brings_the_sets_statistics_to_the_released_ones(make_vault, generator):
     """On two easy classes and with hardly any noise the images come to look like their classes."""
     labels = torch.arange(200) % 2
@@ -173,11 +216,15 @@ def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
     assert [entry.count for entry in resumed_vault.ledger.releases] == [1, 2]
 
 
-@pytest.mark.parametrize("stop", [2, 5])
-def test_an_interrupted_set_ends_with_the_same_bits(make_vault, stop):
+@pytest.mark.parametrize(
+    "stop, unrolled_steps",
+    [(2, 0), (5, 0), *((stop, 3) for stop in (1, 2, 4, 5, 7, 8, 11, 12, 14))],
+)
+def test_an_interrupted_set_ends_with_the_same_bits(make_vault, stop, unrolled_steps):
+    """Stopped within and at the end of every stage: with unrolled steps those of the surrogate (2 and 3 steps) come first."""
     vault = make_vault()
     statistics = psm.release(vault, SMALL, run())
-    config = psm.Config(iterations=4, first_iterations=3)
+    config = psm.Config(iterations=4, first_iterations=3, unrolled_steps=unrolled_steps)
     whole, _ = psm.synthesize(statistics, vault.facts, config, run(2))
     saved, interrupted = [], run(2)
 
@@ -201,6 +248,10 @@ def test_shares_and_rounds_that_are_none_are_refused():
         psm.ReleaseConfig(first_share=1)
     with pytest.raises(PrivsetError, match="rounds = 0"):
         psm.ReleaseConfig(rounds=0)
+    with pytest.raises(PrivsetError, match="unrolled_steps = -1: must be 0 or more"):
+        psm.Config(unrolled_steps=-1)
+    with pytest.raises(PrivsetError, match="psm: precision = 'half': choose from"):
+        psm.Config(precision="half")
 
 
 def test_tiled_sets_store_one_image_for_four(make_vault):

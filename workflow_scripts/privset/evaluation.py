@@ -47,8 +47,13 @@ class Schedule:
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
             raise PrivsetError("evaluation: give exactly one of epochs and steps")
-        if self.precision not in ("float32", "bfloat16"):
-            raise PrivsetError(f"evaluation: precision = {self.precision!r}: choose from float32, bfloat16")
+        check_precision("evaluation", self.precision)
+
+
+def check_precision(block: str, precision: str) -> None:
+    """Raises PrivsetError, naming the block of the configuration, for a precision that does not exist."""
+    if precision not in ("float32", "bfloat16"):
+        raise PrivsetError(f"{block}: precision = {precision!r}: choose from float32, bfloat16")
 
 
 def autocast(precision: str, device: torch.device):

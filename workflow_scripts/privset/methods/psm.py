@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, evaluation, networks, optimisers, tiles
+from privset import PrivsetError, accounting, evaluation, networks, optimisers, tiles, unrolled
+from privset.augment import AUGMENTATIONS
 from privset.datasets import PublicFacts
 from privset.methods import Run
 from privset.vault import Vault
@@ -30,6 +31,11 @@ SCHEDULES = (40, 80, 150, 300)
 """SGD steps of the trained networks, in turn: from hardly trained to converged on the first set."""
 FIRST_SPC = 10
 """Images per class of the sets that the trained networks are trained on."""
+AUGMENTATION = "crop_scale_rotate"
+"""Of every network that is trained on the way to a set."""
+SURROGATE_SPC = 30
+SURROGATE_ITERATIONS = (400, 800)
+"""Images per class of the set that stands for the records in unrolled steps, and what they match in turn: features, then both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +84,17 @@ class Config:
     """2: every stored image holds 2 x 2 training images at half the resolution (`privset.tiles`); a variant, not the method."""
     soft_labels: float = 0.0
     """Share of each label that the trained networks give, the rest is the class; 0: hard labels. A variant, not the method."""
+    unrolled_steps: int = 0
+    """Last steps, which descend the loss on a larger set from the same releases after training on this one (`privset.unrolled`).
+    For one image per class; ten gain nothing."""
+    unrolled_learning_rate: float = 0.02
+    precision: str = "float32"
+    """Of the networks' passes over the set; "bfloat16" takes half the time from a few hundred images on. Releases are float32."""
 
     def __post_init__(self):
+        evaluation.check_precision("psm", self.precision)
+        if self.unrolled_steps < 0:
+            raise PrivsetError(f"psm: unrolled_steps = {self.unrolled_steps}: must be 0 or more")
         if not 0 <= self.soft_labels <= 1:
             raise PrivsetError(f"psm: soft_labels = {self.soft_labels}: must be between 0 and 1")
 
@@ -138,15 +153,21 @@ def _network(facts: PublicFacts, width: int, generator: torch.Generator) -> nn.S
     return network.requires_grad_(False)
 
 
-def features(network: nn.Sequential, images: Tensor) -> Tensor:
+def _raw(network: nn.Sequential, images: Tensor, precision: str) -> Tensor:
+    """(N, F): what the last layer sees."""
+    with evaluation.autocast(precision, images.device):
+        return network[:-1](images).float()
+
+
+def features(network: nn.Sequential, images: Tensor, precision: str = "float32") -> Tensor:
     """(N, F): what the last layer sees, scaled to norm 1."""
-    return F.normalize(network[:-1](images), dim=1)
+    return F.normalize(_raw(network, images, precision), dim=1)
 
 
-def error_features(network: nn.Sequential, images: Tensor, labels: Tensor, clip: float) -> Tensor:
+def error_features(network: nn.Sequential, images: Tensor, labels: Tensor, clip: float, precision: str = "float32") -> Tensor:
     """(N, classes, F): gradient of each image's cross-entropy in the last layer's weights, with the feature scaled to norm 1
     and the error, softmax minus one-hot, clipped to `clip`; so its own norm is at most `clip`."""
-    raw = network[:-1](images)
+    raw = _raw(network, images, precision)
     error = network[-1](raw).softmax(1) - F.one_hot(labels, network[-1].out_features)
     error = error * (clip / error.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
     return error[:, :, None] * F.normalize(raw, dim=1)[:, None, :]
@@ -193,13 +214,14 @@ def _average(labels: Tensor, classes: int) -> Tensor:
     return one_hot / one_hot.sum(1, keepdim=True)
 
 
-def _feature_loss(random: list[nn.Sequential], means: Tensor, labels: Tensor, run: Run) -> Callable[[Tensor], Tensor]:
+def _feature_loss(statistics: Statistics, labels: Tensor, config: Config, run: Run) -> Callable[[Tensor], Tensor]:
     """Squared distance of the class means of features, at one network at random."""
+    random, means = statistics.random, statistics.means
     average = _average(labels, means.shape[1])
 
     def loss(images: Tensor) -> Tensor:
         index = int(torch.randint(len(random), (), generator=run.generator, device=images.device))
-        return (average @ features(random[index], images) - means[index]).square().sum()
+        return (average @ features(random[index], images, config.precision) - means[index]).square().sum()
 
     return loss
 
@@ -207,14 +229,14 @@ def _feature_loss(random: list[nn.Sequential], means: Tensor, labels: Tensor, ru
 def _matching_loss(statistics: Statistics, labels: Tensor, config: Config, run: Run) -> Callable[[Tensor], Tensor]:
     """Squared distance of the class means of gradients, at one trained network at random; or that of features, with
     probability `config.feature_share`, and always where there are no trained networks."""
-    match_features = _feature_loss(statistics.random, statistics.means, labels, run)
+    match_features = _feature_loss(statistics, labels, config, run)
     average = _average(labels, statistics.means.shape[1])
 
     def loss(images: Tensor) -> Tensor:
         if not statistics.trained or torch.rand((), generator=run.generator, device=images.device) < config.feature_share:
             return match_features(images)
         index = int(torch.randint(len(statistics.trained), (), generator=run.generator, device=images.device))
-        rows = error_features(statistics.trained[index], images, labels, statistics.error_clip)
+        rows = error_features(statistics.trained[index], images, labels, statistics.error_clip, config.precision)
         ours = (average @ rows.flatten(1)).view_as(statistics.gradients[index])
         return (ours - statistics.gradients[index]).square().sum()
 
@@ -234,7 +256,7 @@ def _trained_on(
         network = _network(facts, config.width, run.generator).requires_grad_(True)
         evaluation.train(
             *(network, images, labels, evaluation.Schedule(steps=steps)),
-            augmentation="crop_scale_rotate",
+            augmentation=AUGMENTATION,
             generator=run.generator,
             report=lambda step, loss, offset=offset: run.report(offset + step, loss),
         )
@@ -351,7 +373,7 @@ def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: 
         raise PrivsetError(f"psm: tiles = {config.tiles}: {facts.size} pixels cannot be cut into as many equal parts")
     labels = run.balanced_labels(facts.classes)
     seen = tiles.unpack_labels(labels, config.tiles)
-    feature_loss = _feature_loss(statistics.random, statistics.means, seen, run)
+    feature_loss = _feature_loss(statistics, seen, config, run)
     both_loss = _matching_loss(statistics, seen, config, run)
 
     def match_features(images: Tensor) -> Tensor:
@@ -361,24 +383,41 @@ def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: 
         return both_loss(tiles.unpack(images, config.tiles))
 
     from_start = run.spc == FIRST_SPC and config.tiles == 1
-    before = 0 if from_start else config.first_iterations
-    run.start(before + config.iterations)
-    images = statistics.start if from_start else _start(labels, facts, run)
-    state = run.restore() or {"stage": "features", "matching": None}
-    options = {"learning_rate": config.learning_rate}
-    if not from_start and state["stage"] == "features":
-        images = _optimise(
-            *(images, labels, match_features, facts, run),
-            **{**options, "iterations": before, "offset": 0, "restored": state["matching"]},
-            checkpoint=lambda matching: run.checkpoint({"stage": "features", "matching": matching}),
+    state = {"stage": 0, "set": statistics.start if from_start else _start(labels, facts, run), "matching": None}
+    stages = [("set", match_features, 0 if from_start else config.first_iterations, config.learning_rate)]
+    stages += [("set", match_both, config.iterations, config.learning_rate)]
+    known = {"set": labels}
+    if config.unrolled_steps:
+        known["surrogate"] = torch.arange(facts.classes, device=labels.device).repeat_interleave(SURROGATE_SPC)
+        state["surrogate"] = _start(known["surrogate"], facts, run)
+
+        def unrolled_loss(images: Tensor) -> Tensor:
+            network = _network(facts, statistics.random[0][0].out_channels, run.generator)
+            pairs = (tiles.unpack(images, config.tiles), seen, state["surrogate"], known["surrogate"])
+            return unrolled.loss(network, *pairs, augment=AUGMENTATIONS[AUGMENTATION], generator=run.generator)
+
+        losses = [make(statistics, known["surrogate"], config, run) for make in (_feature_loss, _matching_loss)]
+        before = [
+            ("surrogate", loss, iterations, config.learning_rate)
+            for loss, iterations in zip(losses, SURROGATE_ITERATIONS, strict=True)
+        ]
+        stages = [*before, *stages, ("set", unrolled_loss, config.unrolled_steps, config.unrolled_learning_rate)]
+
+    run.start(sum(iterations for *_, iterations, _ in stages))
+    state = run.restore() or state
+    for number in range(state["stage"], len(stages)):
+        name, loss, iterations, learning_rate = stages[number]
+        state[name] = _optimise(
+            *(state[name], known[name], loss, facts),
+            run if name == "set" else replace(run, snapshot=lambda step, make: None),
+            iterations=iterations,
+            learning_rate=learning_rate,
+            offset=sum(stage[2] for stage in stages[:number]),
+            restored=state["matching"],
+            checkpoint=lambda matching, state=state: run.checkpoint({**state, "matching": matching}),
         )
-        state = {"stage": "both", "matching": None}
-    images = _optimise(
-        *(images, labels, match_both, facts, run),
-        **{**options, "iterations": config.iterations, "offset": before, "restored": state["matching"]},
-        checkpoint=lambda matching: run.checkpoint({"stage": "both", "matching": matching}),
-    )
-    return images, labels
+        state = {**state, "stage": number + 1, "matching": None}
+    return state["set"], labels
 
 
 def soft_labels(statistics: Statistics, images: Tensor, labels: Tensor, config: Config) -> Tensor | None:
