@@ -1,5 +1,6 @@
 """PSM: its queries against autograd and their stated norms, its budget, its resumption, and that sets need no vault."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -150,19 +151,28 @@ def test_unrolled_steps_are_trained_on_the_surrogate_and_change_the_set_alone(ma
         assert torch.equal(targets, asked[0][2])
 
 
-def test_a_set_in_bfloat16_differs_by_its_rounding_and_no_release_does(make_vault):
-    """Where the processor has bfloat16 products; where not, both are float32 and equal."""
-    vault = make_vault()
-    statistics = psm.release(vault, SMALL, run())
-    config = psm.Config(iterations=1, first_iterations=0, feature_share=1)
-    exact, rough = (
-        psm.features(statistics.random[0], torch.linspace(-1, 1, 784).view(1, 1, 28, 28), precision)
-        for precision in ("float32", "bfloat16")
-    )
+def test_a_set_may_be_computed_in_bfloat16_and_no_release_is(make_vault, monkeypatch):
+    """Every pass of a release, those between its rounds included, asks for float32; every pass of such a set for bfloat16."""
+    vault, asked, original = make_vault(), [], psm.evaluation.autocast
+
+    def spy(precision, device):
+        asked.append(precision)
+        return original(precision, device)
+
+    monkeypatch.setattr(psm.evaluation, "autocast", spy)
+    statistics = psm.release(vault, TWO_ROUNDS, run())
+    assert set(asked) == {"float32"}
+    asked.clear()
+    config = psm.Config(iterations=4, first_iterations=3, precision="bfloat16")
+    images, _ = psm.synthesize(statistics, vault.facts, config, run(12))
+    assert asked == ["bfloat16"] * 7 and torch.isfinite(images).all() and images.dtype == torch.float32
+
+    image = torch.linspace(-1, 1, 784).view(1, 1, 28, 28)
+    exact, rough = (psm.features(statistics.random[0], image, precision) for precision in ("float32", "bfloat16"))
     assert exact.dtype == rough.dtype == torch.float32
     assert torch.allclose(exact, rough, atol=0.02) and torch.allclose(rough.norm(), torch.ones(()), atol=1e-5)
-    images, _ = psm.synthesize(statistics, vault.facts, dataclasses.replace(config, precision="bfloat16"), run(12))
-    assert torch.isfinite(images).all() and images.dtype == torch.float32
+    has_bfloat16 = not isinstance(original("bfloat16", image.device), contextlib.nullcontext)
+    assert torch.equal(exact, rough) != has_bfloat16
 
 
 def test_matching_brings_the_sets_statistics_to_the_released_ones(make_vault, generator):

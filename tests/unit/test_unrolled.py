@@ -34,7 +34,7 @@ def value(network, images, labels, targets, target_labels, seed=0):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_loss_is_that_of_a_network_trained_by_torchs_sgd(pairs, generator, monkeypatch, seed):
-    """For each age that the seeds draw; a batch so large that it holds the targets in their proportions is their mean loss."""
+    """For each age and batch of targets that the seeds draw; the weights that were handed in stay as they are."""
     monkeypatch.setattr(unrolled, "LONGEST", 20)
     images, labels, *_ = pairs
     network = small(torch.float64, generator)
