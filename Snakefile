@@ -13,8 +13,6 @@ report: "rules/captions/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/grids.smk"
-include: "rules/needs.smk"
 include: "rules/data.smk"
 include: "rules/synthesize.smk"
 include: "rules/evaluate.smk"
@@ -32,20 +30,12 @@ resource_scopes:
 
 
 onsuccess:
-    print(finished_tables(config["preset"]), end="")
+    print(finished_tables(PRESET, since=STARTED), end="")
 
 
 # The targets: what one asks for by name, for the configured preset (`snakemake all_tables --config preset=paper`; after `--config` a target would be read as a setting).
 
-PRESET = config["preset"]
-TABLES = ["table1", "table1_pairs", "table2", "table_privacy"]
-if "psg_prior" in PRESETS[PRESET]["methods"]:
-    TABLES.append("table3")
-FIGURES = ["fig_samples", "fig_convergence"]
-if "psg_prior" in PRESETS[PRESET]["methods"]:
-    FIGURES.append("fig_prior_convergence")
-if "continual" in PRESETS[PRESET]:
-    FIGURES.append("fig_continual")
+TABLES, FIGURES = grids.tables(config, PRESET), grids.figures(config, PRESET)
 BENCHMARKS = ["private_step", "evaluation"]
 
 
@@ -89,7 +79,7 @@ rule all_figures:
 
 rule all_sets:
     input:
-        paths(SET, cells(PRESET)),
+        grids.paths(SET, grids.cells(config, {"preset": PRESET})),
     localrule: True
 
 

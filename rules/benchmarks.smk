@@ -14,7 +14,7 @@ rule private_step:
         mem_mb=16000,
         runtime=60,
     params:
-        sizes=private_step_sizes,
+        sizes=of(grids.benchmark, "private_step"),
         code=code_digest("private_step"),
     message:
         "Time the private step beside Opacus and plain PyTorch"
@@ -35,7 +35,7 @@ rule evaluation_speed:
         mem_mb=16000,
         runtime=60,
     params:
-        sizes=evaluation_speed_sizes,
+        sizes=of(grids.benchmark, "evaluation"),
         code=code_digest("evaluation_speed"),
     message:
         "Time the evaluation beside a plain loop"

@@ -4,10 +4,10 @@
 
 rule evaluate_tasks:
     input:
-        learned=learned,
-        data=data_files,
+        learned=of(grids.learned),
+        data=of(grids.data_files),
     output:
-        TASK_METRICS,
+        grids.TASK_METRICS,
     log:
         "results/logs/evaluate_tasks/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.log",
     benchmark:
@@ -17,11 +17,11 @@ rule evaluate_tasks:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=evaluation_memory,
-        runtime=task_minutes,
+        mem_mb=need(needs.evaluation_memory),
+        runtime=need(needs.task_minutes),
     params:
-        schedule=task_schedule,
-        network=first_network,
+        schedule=of(grids.task_schedule),
+        network=of(grids.first_network),
         code=code_digest("evaluate_tasks"),
         checkpoint="results/{preset}/checkpoints/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",
     message:
@@ -33,7 +33,7 @@ rule evaluate_tasks:
 
 rule continual:
     input:
-        task_metrics,
+        files_of(grids.TASK_METRICS, grids.continual_cells),
     output:
         multiext("results/{preset}/figures/fig_continual", ".csv", ".pdf"),
         report(

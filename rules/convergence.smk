@@ -3,11 +3,11 @@
 
 rule evaluate_snapshots:
     input:
-        snapshots=f"{CELL}/snapshots.npz",
+        snapshots=grids.SNAPSHOTS,
         certificate=CERTIFICATE,
-        data=data_files,
+        data=of(grids.data_files),
     output:
-        SNAPSHOT_METRICS,
+        grids.SNAPSHOT_METRICS,
     log:
         "results/logs/evaluate_snapshots/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.log",
     benchmark:
@@ -17,12 +17,12 @@ rule evaluate_snapshots:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=evaluation_memory,
-        runtime=snapshot_minutes,
+        mem_mb=need(needs.evaluation_memory),
+        runtime=need(needs.snapshot_minutes),
     params:
-        schedule=snapshot_schedule,
+        schedule=of(grids.snapshot_schedule),
         code=code_digest("evaluate_snapshots"),
-        checkpoint=f"results/{{preset}}/checkpoints/snapshots/{RUN}.pt",
+        checkpoint=f"results/{{preset}}/checkpoints/snapshots/{grids.RUN}.pt",
     message:
         "Evaluate the snapshots of {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc}"
         " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
@@ -32,7 +32,7 @@ rule evaluate_snapshots:
 
 rule convergence:
     input:
-        snapshot_metrics,
+        files_of(grids.SNAPSHOT_METRICS, grids.snapshot_runs),
     output:
         multiext("results/{preset}/figures/{figure}", ".csv", ".pdf"),
         report(

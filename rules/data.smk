@@ -18,8 +18,8 @@ rule fetch:
         mem_mb=2000,
         runtime=30,
     params:
-        dataset=checked_dataset,
-        own=own_dataset,
+        dataset=of(grids.checked_dataset),
+        own=of(grids.own_dataset),
     message:
         "Fetch and verify {wildcards.dataset}"
     script:

@@ -5,7 +5,7 @@ rule evaluate:
     input:
         images=SET,
         certificate=CERTIFICATE,
-        data=data_files,
+        data=of(grids.data_files),
     output:
         metrics=METRICS,
         predictions=PREDICTIONS,
@@ -21,12 +21,12 @@ rule evaluate:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=evaluation_memory,
-        runtime=evaluation_minutes,
+        mem_mb=need(needs.evaluation_memory),
+        runtime=need(needs.evaluation_minutes),
     params:
-        schedule=schedule,
+        schedule=of(grids.schedule),
         code=code_digest("evaluate"),
-        checkpoint=f"results/{{preset}}/checkpoints/{RUN}.pt",
+        checkpoint=f"results/{{preset}}/checkpoints/{grids.RUN}.pt",
     message:
         "Evaluate {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc} on {wildcards.network}"
         " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
@@ -36,7 +36,7 @@ rule evaluate:
 
 rule collect:
     input:
-        table_metrics,
+        files_of(METRICS, grids.table_runs),
     output:
         "results/{preset}/metrics/{table}.csv",
     log:

@@ -3,8 +3,8 @@
 
 rule samples:
     input:
-        sets=sample_sets,
-        snapshots=sample_snapshots,
+        sets=files_of(SET, grids.sample_cells),
+        snapshots=files_of(grids.SNAPSHOTS, grids.fresh_code_cells),
     output:
         multiext("results/{preset}/figures/fig_samples", ".pdf"),
         report(
@@ -38,7 +38,7 @@ rule confusion:
         predictions=PREDICTIONS,
         description=f"results/data/{{dataset}}/{DESCRIPTION}",
     output:
-        multiext(CONFUSION, ".pdf", ".png"),
+        multiext(grids.CONFUSION, ".pdf", ".png"),
     log:
         "results/logs/confusion/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.log",
     benchmark:
@@ -61,7 +61,7 @@ rule confusion:
 # On request, by path: what the evaluation's augmentation does to a dataset's images.
 rule augmentation:
     input:
-        data=data_files,
+        data=of(grids.data_files),
     output:
         multiext("results/data/{dataset}/augmentation", ".png", ".pdf"),
     log:
@@ -115,7 +115,7 @@ rule epsilons:
 
 rule optimisation:
     input:
-        optimisation_snapshots,
+        files_of(grids.SNAPSHOTS, grids.optimisation_cells),
     output:
         multiext("results/{preset}/figures/fig_psm_images", ".pdf"),
         report(

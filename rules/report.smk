@@ -1,6 +1,19 @@
 # One page with every table, figure and the configuration, for people who have neither the repository nor Python.
 
 
+def report_inputs(config, cell):
+    """The results of the configured preset: the second Snakemake has the same."""
+    grids.choose("preset (of the report)", cell["preset"], [config["preset"]])
+    return rules.all_results.input
+
+
+def report_options(given):
+    """The configuration of this run, for the Snakemake that writes the report."""
+    files = [os.path.relpath(path) for path in given.configfiles]
+    options = {"--configfile": files, "--config": given.config_args}
+    return [word for name, words in options.items() if words for word in (name, *words)]
+
+
 rule configuration:
     output:
         report(
@@ -21,7 +34,7 @@ rule configuration:
         mem_mb=1000,
         runtime=10,
     params:
-        configuration=configuration,
+        configuration=of(grids.configuration),
         code=code_digest("configuration"),
     message:
         "Write down the configuration of preset {wildcards.preset}"
@@ -32,7 +45,7 @@ rule configuration:
 # Snakemake makes the page from what it recorded about the finished jobs, so a second one is started, which computes nothing.
 rule report_page:
     input:
-        report_inputs,
+        of(report_inputs),
     output:
         "results/{preset}/report.html",
     log:
@@ -47,7 +60,7 @@ rule report_page:
         mem_mb=2000,
         runtime=10,
     params:
-        options=report_options,
+        options=lambda wildcards: report_options(workflow.config_settings),
         code=code_digest("report_page"),
     message:
         "Write {output}"

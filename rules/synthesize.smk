@@ -4,12 +4,12 @@
 
 rule synthesize:
     input:
-        data=data_files,
+        data=of(grids.data_files),
     output:
         images=SET,
         certificate=CERTIFICATE,
         trajectory=f"{CELL}/trajectory.csv",
-        snapshots=f"{CELL}/snapshots.npz",
+        snapshots=grids.SNAPSHOTS,
         grid=f"{CELL}/grid.png",
     log:
         "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
@@ -24,13 +24,13 @@ rule synthesize:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=synthesis_memory,
-        runtime=synthesis_minutes,
+        mem_mb=need(needs.synthesis_memory),
+        runtime=need(needs.synthesis_minutes),
     params:
-        config=method_config,
-        noise=noise_source,
+        config=of(grids.hyper_parameters),
+        noise=of(grids.noise_source),
         delta=config["delta"],
-        code=method_digest("synthesize"),
+        code=set_digest("synthesize"),
         # Not an output: Snakemake removes the outputs of a job that failed, and a checkpoint must outlive it.
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
@@ -42,7 +42,7 @@ rule synthesize:
 
 rule release:
     input:
-        data=data_files,
+        data=of(grids.data_files),
     output:
         statistics=f"{RELEASES}/statistics.npz",
         certificate=f"{RELEASES}/certificate.json",
@@ -58,13 +58,13 @@ rule release:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=synthesis_memory,
-        runtime=one_shot_minutes,
+        mem_mb=need(needs.synthesis_memory),
+        runtime=need(needs.one_shot_minutes),
     params:
-        config=release_config,
-        noise=noise_source,
+        config=of(grids.release_parameters),
+        noise=of(grids.noise_source),
         delta=config["delta"],
-        code=method_digest("release"),
+        code=release_digest,
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",
     message:
         "Release the statistics of {wildcards.dataset} for {wildcards.method}, eps={wildcards.epsilon}"
@@ -75,13 +75,13 @@ rule release:
 
 rule condense:
     input:
-        unpack(releases_behind),
+        unpack(of(grids.releases_behind)),
         description=f"results/data/{{dataset}}/{DESCRIPTION}",
     output:
         images=SET,
         certificate=CERTIFICATE,
         trajectory=f"{CELL}/trajectory.csv",
-        snapshots=f"{CELL}/snapshots.npz",
+        snapshots=grids.SNAPSHOTS,
         grid=f"{CELL}/grid.png",
     log:
         "results/logs/condense/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
@@ -98,11 +98,11 @@ rule condense:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=synthesis_memory,
-        runtime=one_shot_minutes,
+        mem_mb=need(needs.synthesis_memory),
+        runtime=need(needs.one_shot_minutes),
     params:
-        config=method_config,
-        code=method_digest("condense"),
+        config=of(grids.hyper_parameters),
+        code=set_digest("condense"),
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
         "Condense {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"

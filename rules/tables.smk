@@ -25,7 +25,7 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
-        datasets=table_datasets,
+        datasets=of(grids.datasets),
         code=code_digest("compare"),
     message:
         "Write {wildcards.table} of preset {wildcards.preset}"
@@ -35,7 +35,7 @@ rule compare:
 
 rule privacy:
     input:
-        certificates=certificates,
+        certificates=files_of(CERTIFICATE, grids.cells),
     output:
         multiext("results/{preset}/tables/table_privacy", ".csv", ".md", ".tex"),
         report(
@@ -65,8 +65,8 @@ rule privacy:
 
 rule pairs:
     input:
-        metrics=table1_metrics,
-        predictions=table1_predictions,
+        metrics=files_of(METRICS, grids.table1_runs),
+        predictions=files_of(PREDICTIONS, grids.table1_runs),
     output:
         multiext("results/{preset}/tables/table1_pairs", ".csv", ".md", ".tex"),
         report(

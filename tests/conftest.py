@@ -11,9 +11,10 @@ import hypothesis
 import pytest
 import torch
 
-from privset.allocator import keep_freed_memory
-from privset.datasets import PublicFacts
-from privset.vault import Vault, noise_generator
+from privset.data.datasets import PublicFacts
+from privset.jobs.allocator import keep_freed_memory
+from privset.privacy.noise import noise_generator
+from privset.privacy.vault import Vault
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "profiles", "slurm", "resources", "envs", "tests/config")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from privset import datasets
-from privset.progress import job
+from privset.data import datasets
+from privset.jobs.frame import job
 from privset.reporting import augmentation
 
 

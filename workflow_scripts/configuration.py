@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from privset.artifacts import write_atomically
-from privset.progress import job
+from privset.jobs.frame import job
+from privset.sets.files import write_atomically
 
 
 def main(smk):

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from privset import artifacts, datasets
-from privset.progress import job
+from privset.data import datasets
+from privset.jobs.frame import job
 from privset.reporting import figures
+from privset.sets import arrays
 
 
 def main(smk):
     with job(smk):
-        predicted, labels = artifacts.read_predictions(Path(smk.input.predictions))
+        predicted, labels = arrays.read_predictions(Path(smk.input.predictions))
         names = datasets.describe(Path(smk.input.description).parent).class_names
         cell = dict(smk.wildcards)
         title = f"{cell['network']} on {cell['dataset']}, {cell['method']}, eps={cell['epsilon']}, spc={cell['spc']}"

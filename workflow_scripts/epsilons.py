@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from privset.progress import job
+from privset.jobs.frame import job
 from privset.reporting import figures
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from privset import datasets
-from privset.progress import job
+from privset.data import sources
+from privset.jobs.frame import job
 
 
 def main(smk):
@@ -15,7 +15,7 @@ def main(smk):
 
         # From the configuration, not from params: the bytes are verified, so another source is no reason to recompute a paper.
         data = smk.config["data"]
-        datasets.fetch(
+        sources.fetch(
             smk.params.dataset,
             Path(smk.output[0]).parent,
             sources=data["sources"],

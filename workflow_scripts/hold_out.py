@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from privset import holdout
-from privset.progress import job
+from privset.data import holdout
+from privset.jobs.frame import job
 
 
 def main(smk):

@@ -2,37 +2,26 @@
 
 from pathlib import Path
 
-from privset import artifacts, cells, certificates, devices, methods
-from privset.config import parse
-from privset.progress import job
+from privset import methods
+from privset.jobs import cells
+from privset.jobs.computation import computation
+from privset.privacy import certificates
+from privset.sets import arrays, files
 
 
 def main(smk):
-    with job(smk) as log, devices.device(gpu=smk.resources.get("gpu", 0) > 0) as device:
-        cell = {**smk.wildcards, "spc": "any"}
-        method = methods.load(cell["method"])
-        where = f"config.yaml: {cell['preset']}.methods.{cell['method']}.releases"
-        config = parse(method.ReleaseConfig, smk.params.config, where)
-        vault, noise_seed = cells.open_vault(
-            cell, Path(smk.input.data[0]).parent, delta=smk.params.delta, noise=smk.params.noise, device=device
-        )
-        details = {"cell": cell, "config": smk.params.config, "code": smk.params.code, **artifacts.provenance(device)}
-        run, _, file = cells.start(
-            cell,
-            ledger=vault.ledger,
-            vault=vault,
-            generator=cells.method_generator(cell, device),
-            checkpoint=Path(smk.params.checkpoint),
-            belongs_to={**details, "noise": smk.params.noise, "delta": smk.params.delta},
-            log=log,
-        )
+    with computation(smk, spc="any") as job:
+        method = methods.load_releases(job.cell["method"])
+        config = job.parse(method.ReleaseConfig, smk.params.config, f"methods.{job.cell['method']}.releases")
+        noise, delta = smk.params.noise, smk.params.delta
+        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, delta=delta, noise=noise, device=job.device)
+        belongs_to = {"noise": noise, "delta": delta}
+        run, _, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
         tensors = method.release(vault, config, run).to_tensors()
-        artifacts.write_statistics(Path(smk.output.statistics), {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
-        details["records"] = vault.facts.records
-        artifacts.write_json(
-            Path(smk.output.certificate),
-            certificates.certificate(vault.ledger, Path(smk.output.statistics), noise_seed=noise_seed, run=details),
-        )
+        arrays.write_statistics(Path(smk.output.statistics), {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        details = {**job.details, "records": vault.facts.records}
+        stated = certificates.certificate(vault.ledger, Path(smk.output.statistics), noise_seed=seed, run=details)
+        files.write_json(Path(smk.output.certificate), stated)
         file.delete()
 
 

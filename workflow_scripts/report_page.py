@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from privset import PrivsetError
-from privset.progress import job
+from privset.jobs.frame import job
 
 
 def main(smk):

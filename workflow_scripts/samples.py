@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from privset.progress import job
+from privset.jobs.frame import job
 from privset.reporting import figures
 
 

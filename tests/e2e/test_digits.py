@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from conftest import DIGITS, copy_repository, snakemake
-from privset import artifacts, certificates
+from privset.privacy import certificates
+from privset.sets import arrays, files
 from workflow.test_dag import planned
 
 CELLS = "results/tiny/sets/digits"
@@ -48,7 +49,7 @@ def test_every_set_is_whole_certified_and_balanced(finished):
     )
     for file in sets:
         stated = certificates.verify(file)
-        made = artifacts.read_set(file, classes=10)
+        made = arrays.read_set(file, classes=10)
         cell = stated["cell"]
         if cell["method"] == "real":
             assert stated["epsilon"] == "inf" and len(made) == 1437
@@ -71,15 +72,15 @@ def test_every_set_is_whole_certified_and_balanced(finished):
 
 def test_sets_of_one_release_share_its_expenditure(finished):
     path, _ = finished
-    stated = [artifacts.read_json(path / CELLS / f"psm/eps10/spc{spc}/seed0/certificate.json") for spc in (2, 10)]
-    released = artifacts.read_json(path / "results/tiny/releases/digits/psm/eps10/seed0/certificate.json")
+    stated = [files.read_json(path / CELLS / f"psm/eps10/spc{spc}/seed0/certificate.json") for spc in (2, 10)]
+    released = files.read_json(path / "results/tiny/releases/digits/psm/eps10/seed0/certificate.json")
     assert {each["statistics_sha256"] for each in stated} == {released["set_sha256"]}
     assert all(each["ledger"] == released["ledger"] and len(each["ledger"]) == 2 for each in stated)
 
 
 def test_releases_made_are_releases_configured(finished):
     path, _ = finished
-    (entry,) = artifacts.read_json(path / CELLS / "psg/eps10/spc2/seed0/certificate.json")["ledger"]
+    (entry,) = files.read_json(path / CELLS / "psg/eps10/spc2/seed0/certificate.json")["ledger"]
     assert entry["count"] == 4 * 2 * 2  # iterations x outer x batches
 
 
@@ -151,10 +152,10 @@ def test_a_plotting_edit_retrains_nothing(finished, edited):
 def test_the_same_cell_again_is_the_same_to_the_bit(finished):
     path, _ = finished
     cell = f"{CELLS}/psg/eps10/spc2/seed0"
-    before = artifacts.sha256(path / cell / "set.npz")
+    before = files.sha256(path / cell / "set.npz")
     result = snakemake(path, f"{cell}/set.npz", *DIGITS, "--forcerun", "synthesize")
     assert result.returncode == 0, result.stdout
-    assert artifacts.sha256(path / cell / "set.npz") == before
+    assert files.sha256(path / cell / "set.npz") == before
     assert snakemake(path, "all", *DIGITS, "--touch").returncode == 0
 
 
@@ -187,14 +188,14 @@ def test_results_brought_from_elsewhere_are_accepted(finished, tmp_path):
 def test_evaluating_again_gives_identical_numbers_and_a_lost_one_comes_back_alone(finished):
     path, _ = finished
     file = path / "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
-    before = [run["test_accuracy"] for run in artifacts.read_json(file)["runs"]]
-    predicted = artifacts.read_predictions(file.with_suffix(".npz"))[0]
+    before = [run["test_accuracy"] for run in files.read_json(file)["runs"]]
+    predicted = arrays.read_predictions(file.with_suffix(".npz"))[0]
     file.unlink()
     result = snakemake(path, str(file.relative_to(path)), *DIGITS)
     assert result.returncode == 0, result.stdout
     assert planned(result.stdout) == {"evaluate": 1}
-    assert [run["test_accuracy"] for run in artifacts.read_json(file)["runs"]] == before
-    assert np.array_equal(artifacts.read_predictions(file.with_suffix(".npz"))[0], predicted)
+    assert [run["test_accuracy"] for run in files.read_json(file)["runs"]] == before
+    assert np.array_equal(arrays.read_predictions(file.with_suffix(".npz"))[0], predicted)
 
 
 def test_a_confusion_matrix_by_its_path(finished):
@@ -221,7 +222,7 @@ def test_a_bad_set_is_refused_in_one_line_and_not_evaluated(finished, tmp_path, 
     home = copy_repository(tmp_path / "home")
     shutil.copytree(path / "results", home / "results")
     file = home / CELLS / "psg/eps10/spc2/seed0/set.npz"
-    made = artifacts.read_set(file)
+    made = arrays.read_set(file)
     images, labels = spoil(made.images, made.labels)
     np.savez(file, images=images, labels=labels)
     metrics = "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
@@ -240,15 +241,15 @@ def test_tiled_sets_and_soft_labels_are_trained_on_as_their_unpacked_images(fini
     home = copy_repository(tmp_path / "home")
     shutil.copytree(path / "results", home / "results")
     cell = home / CELLS / "psg/eps10/spc2/seed0"
-    made = artifacts.read_set(cell / "set.npz")
+    made = arrays.read_set(cell / "set.npz")
     halves = np.repeat(made.images[:, :, ::2, ::2], 4, axis=0).reshape(20, 2, 2, 14, 14)
     stored = halves.transpose(0, 1, 3, 2, 4).reshape(20, 1, 28, 28)
     metrics = home / "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
     runs = []
     for soft in (None, np.repeat(np.eye(10, dtype=np.float32)[made.labels], 4, axis=0)):
-        artifacts.write_set(cell / "set.npz", artifacts.Set(stored, made.labels, 2, soft))
-        certificate = artifacts.read_json(cell / "certificate.json")
-        artifacts.write_json(cell / "certificate.json", {**certificate, "set_sha256": artifacts.sha256(cell / "set.npz")})
+        arrays.write_set(cell / "set.npz", arrays.Set(stored, made.labels, 2, soft))
+        certificate = files.read_json(cell / "certificate.json")
+        files.write_json(cell / "certificate.json", {**certificate, "set_sha256": files.sha256(cell / "set.npz")})
         target = str(metrics.relative_to(home))
         assert snakemake(home, target, "--touch", *DIGITS).returncode == 0  # as if the set had been brought from elsewhere
         metrics.unlink()

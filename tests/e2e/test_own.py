@@ -1,4 +1,4 @@
-"""docs/extend.md as written: a network and a dataset of one's own, through the whole workflow."""
+"""docs/extend.md as written: a network, a dataset and a method of one's own, through the whole workflow."""
 
 import re
 
@@ -7,22 +7,24 @@ import pandas as pd
 import yaml
 
 from conftest import ROOT, copy_repository, snakemake
-from privset import artifacts, datasets
+from privset.data import datasets, sources
+from privset.sets import files
 
 SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/extend.md").read_text(), re.DOTALL)
+NETWORK, METHOD = (text for language, text in SNIPPETS if language == "python")
 
 
 def test_a_network_and_a_dataset_of_ones_own(tmp_path):
     path = copy_repository(tmp_path / "clone")
-    registry = path / "workflow_scripts/privset/networks.py"
-    function, entry = dict(SNIPPETS)["python"].split("\n\n\n")
+    registry = path / "workflow_scripts/privset/networks/classifiers.py"
+    function, entry = NETWORK.split("\n\n\n")
     text = registry.read_text()
     opening = entry.splitlines()[0]
     assert text.count(opening) == 1
     text = text.replace(opening, f"{function}\n\n\n{entry.replace('    ...', '').rstrip()}")
     registry.write_text(text)
 
-    datasets.fetch("digits", tmp_path, sources=[], directory=None, timeout=1, log=lambda line: None)
+    sources.fetch("digits", tmp_path, sources=[], directory=None, timeout=1, log=lambda line: None)
     own = yaml.safe_load(dict(SNIPPETS)["yaml"])
     for part in ("train", "test"):
         images, labels = datasets.load(tmp_path, train=part == "train")
@@ -45,8 +47,37 @@ def test_a_network_and_a_dataset_of_ones_own(tmp_path):
     assert metrics[metrics.method == "real"].test_accuracy.item() > 60  # logistic regression, augmented digits
     shown = (path / "results/tiny/tables/table2.md").read_text()
     assert "linear" in shown and "mine reproduced" in shown
-    certificate = artifacts.read_json(path / "results/tiny/sets/mine/psg/eps10/spc2/seed0/certificate.json")
+    certificate = files.read_json(path / "results/tiny/sets/mine/psg/eps10/spc2/seed0/certificate.json")
     assert certificate["cell"]["dataset"] == "mine"
+
+
+def test_a_method_of_ones_own_is_one_file_and_one_block(tmp_path):
+    path = copy_repository(tmp_path / "clone")
+    (path / "workflow_scripts/privset/methods/mean_image.py").write_text(METHOD)
+    config = yaml.safe_load((path / "tests/config/digits.yaml").read_text())
+    tiny = config["presets"]["tiny"]
+    tiny |= {"networks": ["mlp"], "epsilon": [10]}
+    tiny["methods"] = {
+        "mean_image": {"spc": [1], "config": {"clip": 10}},
+        "mean_image_small_clip": {"spc": [1], "config": {"clip": 1}},
+    }
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(config))
+    planned = snakemake(path, "-n", "table1", "--cores", "1", "--configfile", str(own))
+    assert planned.returncode == 0, planned.stdout
+    assert re.search(r"^synthesize +2$", planned.stdout, re.MULTILINE)
+
+    result = snakemake(path, "table1", "--cores", "2", "--configfile", str(own))
+    assert result.returncode == 0, result.stdout
+    shown = (path / "results/tiny/tables/table1.md").read_text()
+    assert "| Mean image (spc=1)" in shown and "| Mean image, small clip (spc=1)" in shown
+    metrics = pd.read_csv(path / "results/tiny/metrics/table1.csv")
+    assert metrics[metrics.method == "mean_image"].test_accuracy.min() > 30  # ten classes
+
+    tiny["methods"]["mean_image"]["config"] = {"clip": 0}
+    own.write_text(yaml.safe_dump(config))
+    wrong = snakemake(path, "-n", "table1", "--cores", "1", "--configfile", str(own))
+    assert "presets.tiny.methods.mean_image.config.clip = 0: must be > 0" in wrong.stdout
 
 
 def test_a_name_that_is_nowhere_is_named_with_the_known_ones(repository, tmp_path):

@@ -7,7 +7,8 @@ import sys
 import time
 
 from conftest import copy_repository, snakemake
-from privset import artifacts, certificates
+from privset.privacy import certificates
+from privset.sets import files
 
 CELL = "results/tiny/sets/digits/psg/eps10/spc2/seed0"
 CHECKPOINT = "results/tiny/checkpoints/digits/psg/eps10/spc2/seed0.pt"
@@ -62,7 +63,7 @@ def test_killed_jobs_resume_to_the_same_bits(tmp_path):
     log = (killed / "results/logs/synthesize/tiny/digits/psg/eps10/spc2/seed0.log").read_text()
     assert log.startswith("resuming from")
     assert not (killed / CHECKPOINT).exists()
-    assert artifacts.sha256(whole / CELL / "set.npz") == artifacts.sha256(killed / CELL / "set.npz")
+    assert files.sha256(whole / CELL / "set.npz") == files.sha256(killed / CELL / "set.npz")
     stated = [certificates.verify(path / CELL / "set.npz") for path in (whole, killed)]
     assert stated[0]["ledger"] == stated[1]["ledger"] and stated[0]["ledger"][0]["count"] == 60 * 2 * 2
 
@@ -75,5 +76,5 @@ def test_killed_jobs_resume_to_the_same_bits(tmp_path):
         assert result.returncode == 0, result.stdout
     log = (killed / "results/logs/evaluate/tiny/digits/psg/eps10/spc2/seed0/mlp.log").read_text()
     assert log.startswith("resuming from")
-    accuracies = [[run["test_accuracy"] for run in artifacts.read_json(path / metrics)["runs"]] for path in (whole, killed)]
+    accuracies = [[run["test_accuracy"] for run in files.read_json(path / metrics)["runs"]] for path in (whole, killed)]
     assert accuracies[0] == accuracies[1] and len(accuracies[0]) == 2

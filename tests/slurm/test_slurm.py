@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from conftest import DIGITS, copy_repository, snakemake
-from privset import artifacts, certificates
+from privset.privacy import certificates
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 pytestmark = [
@@ -128,7 +128,7 @@ def test_the_whole_pipeline_with_a_cancelled_job_and_one_out_of_time(cluster, tm
     assert snakemake(local, "all_tables", *DIGITS).returncode == 0
     for epsilon in (1, 10):
         files = [place / CELL.format(epsilon) / "set.npz" for place in (local, path)]
-        assert artifacts.sha256(files[0]) == artifacts.sha256(files[1])
+        assert files.sha256(files[0]) == files.sha256(files[1])
         ledgers = [certificates.verify(file)["ledger"] for file in files]
         assert ledgers[0] == ledgers[1] and ledgers[0][0]["count"] == 40 * 2 * 2
     for table in ("table1", "table2"):

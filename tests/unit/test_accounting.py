@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from privset import accounting
+from privset.privacy import accounting
 
 RATE = 256 / 60_000
 
@@ -44,9 +44,10 @@ def test_one_shot_noise_multipliers(epsilon, expected):
 
 
 @pytest.mark.parametrize(("epsilon", "sigma"), [(0.5, 2.0), (1.0, 3.7306), (3.0, 1.0)])
-def test_gaussian_delta_is_the_closed_form(epsilon, sigma):
-    expected = norm.cdf(0.5 / sigma - epsilon * sigma) - math.exp(epsilon) * norm.cdf(-0.5 / sigma - epsilon * sigma)
-    assert accounting.gaussian_delta(epsilon, sigma) == pytest.approx(expected, rel=1e-9)
+def test_exact_epsilon_is_the_closed_forms_inverse(epsilon, sigma):
+    delta = norm.cdf(0.5 / sigma - epsilon * sigma) - math.exp(epsilon) * norm.cdf(-0.5 / sigma - epsilon * sigma)
+    events = [(accounting.gaussian_event(noise_multiplier=sigma), 1)]
+    assert accounting.gaussian_epsilon(events, delta) == pytest.approx(epsilon, rel=1e-9)
 
 
 def test_exact_gaussian_composition_agrees_with_privacy_loss_distributions():

@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from privset.allocator import keep_freed_memory
+from privset.jobs.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from privset import augment, plain, siamese
-from privset.datasets import PublicFacts
+from privset.data.datasets import PublicFacts
+from privset.evaluation import augment, plain
+from privset.networks import siamese
 
 FILL = torch.tensor(-0.4)[None, None]
 

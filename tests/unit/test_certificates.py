@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from privset import PrivsetError, accounting, artifacts, certificates
-from privset.vault import Ledger, Release
+from privset import PrivsetError
+from privset.privacy import accounting, certificates
+from privset.privacy.ledger import Ledger, Release
+from privset.sets import arrays, files
 
 
 def a_set(count=20):
@@ -27,21 +29,21 @@ def a_ledger(epsilon=1.0, releases=5):
 @pytest.fixture
 def cell(tmp_path):
     """A set with its certificate in a folder."""
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
     content = certificates.certificate(a_ledger(), tmp_path / "set.npz", noise_seed=None, run={"cell": {"method": "psg"}})
-    artifacts.write_json(tmp_path / "certificate.json", content)
+    files.write_json(tmp_path / "certificate.json", content)
     return tmp_path
 
 
 def test_a_set_is_read_as_it_was_written(tmp_path):
     images, labels = a_set()
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, labels))
-    again = artifacts.read_set(tmp_path / "set.npz", classes=10)
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(images, labels))
+    again = arrays.read_set(tmp_path / "set.npz", classes=10)
     assert np.array_equal(images, again.images) and np.array_equal(labels, again.labels)
     assert (again.tiles, again.soft_labels) == (1, None)
-    first = artifacts.sha256(tmp_path / "set.npz")
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, labels))
-    assert artifacts.sha256(tmp_path / "set.npz") == first  # no time stamps inside
+    first = files.sha256(tmp_path / "set.npz")
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(images, labels))
+    assert files.sha256(tmp_path / "set.npz") == first  # no time stamps inside
 
 
 @pytest.mark.parametrize(
@@ -55,37 +57,37 @@ def test_a_set_is_read_as_it_was_written(tmp_path):
 )
 def test_what_is_no_set_is_not_written(tmp_path, change, message):
     with pytest.raises(PrivsetError, match=message):
-        artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*change(*a_set())))
+        arrays.write_set(tmp_path / "set.npz", arrays.Set(*change(*a_set())))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", [lambda y: np.where(y == 9, 0, y), lambda y: np.where(y == 9, 10, y), lambda y: y - 1])
 def test_missing_and_unknown_classes_are_refused(tmp_path, change):
     images, labels = a_set()
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, change(labels)))
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(images, change(labels)))
     with pytest.raises(PrivsetError, match=r"not all of 0\.\.9"):
-        artifacts.read_set(tmp_path / "set.npz", classes=10)
+        arrays.read_set(tmp_path / "set.npz", classes=10)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
 def test_truncated_sets_are_refused(tmp_path, keep):
     path = tmp_path / "set.npz"
-    artifacts.write_set(path, artifacts.Set(*a_set()))
+    arrays.write_set(path, arrays.Set(*a_set()))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(PrivsetError, match="not a readable set"):
-        artifacts.read_set(path)
+        arrays.read_set(path)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path):
     path = tmp_path / "metrics.json"
-    artifacts.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def fail(stream):
         stream.write("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(PrivsetError, match="No space left on device"):
-        artifacts.write_atomically(path, fail)
+        files.write_atomically(path, fail)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
 
@@ -159,9 +161,9 @@ def test_every_edited_line_of_a_ledger_is_noticed(cell, change):
 def test_the_real_data_are_certified_as_not_private(tmp_path, make_vault):
     vault = make_vault(epsilon=math.inf)
     vault.everything()
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
     content = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run={})
-    artifacts.write_json(tmp_path / "certificate.json", content)
+    files.write_json(tmp_path / "certificate.json", content)
     again = certificates.verify(tmp_path / "set.npz")
     assert again["epsilon"] == "inf" and "NOT PRIVATE" in again["statement"] and not again["protects_labels"]
 
@@ -169,14 +171,14 @@ def test_the_real_data_are_certified_as_not_private(tmp_path, make_vault):
 def test_unreadable_json_is_named(tmp_path):
     (tmp_path / "certificate.json").write_text('{"epsilon": ')
     with pytest.raises(PrivsetError, match=r"certificate\.json is not readable JSON"):
-        artifacts.read_json(tmp_path / "certificate.json")
+        files.read_json(tmp_path / "certificate.json")
 
 
 def test_a_private_set_whose_classes_are_not_balanced_is_noticed(cell):
     images, labels = a_set()
-    artifacts.write_set(cell / "set.npz", artifacts.Set(images[:-1], labels[:-1]))
+    arrays.write_set(cell / "set.npz", arrays.Set(images[:-1], labels[:-1]))
     content = json.loads((cell / "certificate.json").read_text())
-    artifacts.write_json(cell / "certificate.json", {**content, "set_sha256": artifacts.sha256(cell / "set.npz")})
+    files.write_json(cell / "certificate.json", {**content, "set_sha256": files.sha256(cell / "set.npz")})
     with pytest.raises(PrivsetError, match="not balanced"):
         certificates.verify(cell / "set.npz")
 
@@ -185,7 +187,7 @@ def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
     ledger = a_ledger(epsilon=2.0)
     ledger.epsilon = 1.0
     content = certificates.certificate(ledger, cell / "set.npz", noise_seed=None, run={})
-    artifacts.write_json(cell / "certificate.json", content)
+    files.write_json(cell / "certificate.json", content)
     with pytest.raises(PrivsetError, match="was spent of a budget of 1"):
         certificates.verify(cell / "set.npz")
 
@@ -193,13 +195,13 @@ def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
 @pytest.fixture
 def cell_in_parts(tmp_path):
     """A set whose releases concerned the records of two classes each, every part with the whole budget."""
-    artifacts.write_set(tmp_path / "set.npz", artifacts.Set(*a_set()))
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
     ledger = Ledger(epsilon=1.0, delta=1e-5)
     for part in ((0, 1), (2, 3)):
         for release in a_ledger().releases:
             ledger.charge(Release(**{**release.__dict__, "part": part}))
     content = certificates.certificate(ledger, tmp_path / "set.npz", noise_seed=None, run={})
-    artifacts.write_json(tmp_path / "certificate.json", content)
+    files.write_json(tmp_path / "certificate.json", content)
     return tmp_path
 
 

@@ -1,17 +1,23 @@
 """Interrupted and resumed is the same as uninterrupted: the images, the ledger and the trajectory, to the bit."""
 
 import errno
+import fcntl
 import io
-import os
+import multiprocessing
 import resource
 import stat
+import threading
+import time
 
 import pytest
 import torch
 
-from privset import PrivsetError, cells, checkpoints, devices
-from privset.methods import Run, psg, psg_prior
-from privset.progress import Progress
+from privset import PrivsetError
+from privset.jobs import cells, checkpoints
+from privset.jobs.progress import Progress
+from privset.jobs.run import Run
+from privset.jobs.trajectory import Trajectory
+from privset.methods import psg, psg_prior
 
 CONFIG = psg.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
 PRIOR = psg_prior.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
@@ -25,7 +31,7 @@ class Killed(Exception):
 def start(make_vault, path, *, kill_after=None, belongs_to="a", noise_seed=1, method=psg):
     """Run PSG, perhaps killed after a step, with a checkpoint after every step; (images, vault, trajectory, log lines)."""
     vault = make_vault(images=DATA, epsilon=5.0, noise_seed=noise_seed)
-    trajectory = cells.Trajectory(Progress("test", io.StringIO()), vault.ledger)
+    trajectory = Trajectory(Progress("test", io.StringIO()), vault.ledger)
     generator = torch.Generator().manual_seed(4)
     lines = []
     ticks = iter(range(0, 10**6, 1000))
@@ -120,22 +126,33 @@ def test_no_two_processes_answer_the_same_questions(tmp_path):
     with pytest.raises(PrivsetError, match=r"c\.lock: another process is computing this cell; wait for it"):
         second.claim(patience=0)
     first.delete()
-    assert not (tmp_path / "cell").exists()
+    assert [file.name for file in (tmp_path / "cell").iterdir()] == ["c.lock"]
     second.claim()
     second.delete()
 
 
-def test_a_process_waits_for_one_that_dies_and_not_for_one_that_finishes(tmp_path, monkeypatch):
+def test_a_process_waits_for_one_that_dies_and_not_for_one_that_finishes(tmp_path):
     def file():
         return checkpoints.File(tmp_path / "cell" / "c.pt", belongs_to="a", log=lambda line: None)
 
-    dying, waiting = file(), file()
-    dying.claim()
-    monkeypatch.setattr(checkpoints.time, "sleep", lambda _: os.close(dying.claimed))
+    def hold():
+        file().claim()
+        ready.set()
+        time.sleep(60)
+
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Event()
+    dying = fork.Process(target=hold)
+    dying.start()
+    assert ready.wait(30)
+    killer = threading.Timer(0.3, dying.kill)
+    killer.start()
+    waiting = file()
     waiting.claim()
+    assert not dying.is_alive() or dying.join(5) is None
 
     late = file()
-    monkeypatch.setattr(checkpoints.time, "sleep", lambda _: waiting.delete())
+    threading.Timer(0.3, waiting.delete).start()
     with pytest.raises(PrivsetError, match="has just finished this cell; run again"):
         late.claim()
 
@@ -144,11 +161,11 @@ def test_without_locks_in_the_file_system_a_line_says_so(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(devices.fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     lines = []
     checkpoints.File(tmp_path / "c.pt", belongs_to="a", log=lines.append).claim()
     (line,) = lines
-    assert "no lock (No locks available): make sure that no other process" in line
+    assert "no lock" in line and "No locks available" in line and "make sure that no other process" in line
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from privset import artifacts, certificates
 from privset.__main__ import main
-from privset.datasets import DATASETS, DESCRIPTION, FILES
-from privset.idx import read_idx, write_idx
+from privset.data.datasets import DATASETS, DESCRIPTION, FILES
+from privset.data.idx import read_idx, write_idx
+from privset.privacy import certificates
+from privset.sets import arrays, files
 from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
 
 
@@ -19,9 +20,9 @@ from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
 def cells(tmp_path):
     """Two sets with certificates, below one folder."""
     for name in ("a", "b"):
-        artifacts.write_set(tmp_path / name / "set.npz", artifacts.Set(*a_set()))
+        arrays.write_set(tmp_path / name / "set.npz", arrays.Set(*a_set()))
         content = certificates.certificate(a_ledger(), tmp_path / name / "set.npz", noise_seed=None, run={})
-        artifacts.write_json(tmp_path / name / "certificate.json", content)
+        files.write_json(tmp_path / name / "certificate.json", content)
     return tmp_path
 
 
@@ -56,7 +57,7 @@ def test_show_tells_people_what_the_certificate_says(cells, capsys):
 
 @pytest.mark.parametrize("form", ["npz", "idx", "imagefolder", "csv"])
 def test_exported_sets_are_the_set(cells, form):
-    made = artifacts.read_set(cells / "a" / "set.npz")
+    made = arrays.read_set(cells / "a" / "set.npz")
     images, labels = made.images, made.labels
     target = cells / "out" / form
     assert main(["export", str(cells / "a"), "--format", form, "--to", str(target)]) == 0
@@ -93,7 +94,7 @@ def data(tmp_path):
     pixels = (255 * images[:, 0]).round().astype(np.uint8)
     for name, array in zip(FILES, (pixels, labels.astype(np.uint8)) * 2, strict=True):
         (folder / name).write_bytes(write_idx(array))
-    artifacts.write_json(folder / DESCRIPTION, dataclasses.asdict(DATASETS["digits"]))
+    files.write_json(folder / DESCRIPTION, dataclasses.asdict(DATASETS["digits"]))
     return folder
 
 

@@ -7,13 +7,19 @@ import pytest
 import yaml
 
 from privset import PrivsetError
-from privset.config import epsilon_text, parse, validate
-from privset.evaluation import Schedule
-from privset.methods import load
-from privset.rows import METHODS, method_of
+from privset.evaluation.training import Schedule
+from privset.jobs.blocks import parse
+from privset.jobs.config import epsilon_text
+from privset.jobs.config import validate as validate_by
+from privset.jobs.rows import method_of, methods
+from privset.methods import load, load_releases, schema
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def validate(config):
+    validate_by(config, schema=schema.current())
 
 
 def changed(path, value):
@@ -32,7 +38,7 @@ def test_the_shipped_configurations_are_valid(file):
 
 
 @pytest.mark.parametrize("preset", CONFIG["presets"])
-def test_every_method_block_fits_its_dataclass(preset):
+def test_every_method_block_fits_its_model(preset):
     block = CONFIG["presets"][preset]
     for name, method in block["methods"].items():
         for dataset in block["datasets"]:
@@ -40,18 +46,18 @@ def test_every_method_block_fits_its_dataclass(preset):
                 overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(dataset, {}))
                 parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
         if "releases" in method:
-            parse(load(name).ReleaseConfig, method["releases"], name)
+            parse(load_releases(name).ReleaseConfig, method["releases"], name)
     continual = block.get("continual", {}).get("methods", {})
     for name, method in continual.items():
         for dataset in block["datasets"]:
             overlay = method.get("by_dataset", {}).get(dataset, {})
-            kind = load(name).ReleaseConfig if "releases" in method else load(name).Config
+            kind = load_releases(name).ReleaseConfig if "releases" in method else load(name).Config
             parse(kind, {**method.get("config", method.get("releases", {})), **overlay}, name)
     if preset == "paper":
-        assert {*block["methods"], *map(method_of, continual)} == set(METHODS)
+        assert {*block["methods"], *map(method_of, continual)} == set(methods())
     for size in ("small_sets", "large_sets"):
         default = block["evaluation"][size]["default"]
-        parse(Schedule, {key: value for key, value in default.items() if key != "seeds"}, size)
+        parse(Schedule, default, size)
 
 
 def test_the_paper_preset_is_the_papers():
@@ -59,16 +65,21 @@ def test_the_paper_preset_is_the_papers():
     psg = load("psg")
     block = CONFIG["presets"]["paper"]["methods"]["psg"]
     assert psg.Config(**{**block["config"], "compile": False}, outer=1, inner=1) == psg.Config(outer=1, inner=1)
-    assert (psg.Config.iterations, psg.Config.batches, psg.Config.batch_size, psg.Config.clip) == (1000, 10, 256, 0.1)
+    assert [psg.Config.model_fields[name].default for name in ("iterations", "batches", "batch_size", "clip")] == [
+        1000,
+        10,
+        256,
+        0.1,
+    ]
     psm = load("psm")
     block_psm = CONFIG["presets"]["paper"]["methods"]["psm"]
     assert psm.Config(**block_psm["config"]) == psm.Config()
-    assert psm.ReleaseConfig(**block_psm["releases"]) == psm.ReleaseConfig()
+    assert load_releases("psm").ReleaseConfig(**block_psm["releases"]) == load_releases("psm").ReleaseConfig()
     continual = CONFIG["presets"]["paper"]["continual"]["methods"]
     assert load("dpsgd").ReleaseConfig(**{**continual["dpsgd"]["releases"], "compile": False}) == load("dpsgd").ReleaseConfig()
     tasks = load("psg_continual")
     assert tasks.Config(**{**continual["psg_continual"]["config"], "compile": False}) == tasks.Config()
-    assert (tasks.Config.iterations, tasks.Config.outer, tasks.Config.inner) == (200, 10, 50)
+    assert (tasks.Config().iterations, tasks.Config().outer, tasks.Config().inner) == (200, 10, 50)
     loops = {spc: (values["outer"], values["inner"]) for spc, values in block["by_spc"].items()}
     assert loops == {1: (1, 1), 10: (10, 50), 20: (20, 25), 50: (50, 10)}
 

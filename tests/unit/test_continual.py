@@ -1,10 +1,22 @@
 """Class-incremental learning: tasks, their budgets, interruption, and the accuracy on all classes so far."""
 
+import io
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
-from privset import PrivsetError, continual, evaluation, forgetting, networks
-from privset.methods import Run, dp_merf_continual, dpsgd, psg_continual
+from privset import PrivsetError
+from privset.data import tasks
+from privset.data.datasets import DATASETS
+from privset.evaluation import forgetting, training
+from privset.jobs.progress import Progress
+from privset.jobs.run import Run
+from privset.methods import dp_merf_continual, dpsgd, psg_continual
+from privset.networks import classifiers
+from privset.sets.arrays import Set
 
 TASKS = [(5, 6), (1, 2), (0, 8), (9, 3), (4, 7)]
 PSG = psg_continual.Config(iterations=2, outer=2, inner=1, batches=1, batch_size=4, width=4, image_learning_rate=5)
@@ -16,9 +28,9 @@ def run(spc, *, seed=0, **hooks):
 
 
 def test_the_order_is_the_reference_programs():
-    assert continual.tasks(10) == TASKS
+    assert tasks.sequence(10) == TASKS
     with pytest.raises(PrivsetError, match="10 classes, not 7"):
-        continual.tasks(7)
+        tasks.sequence(7)
 
 
 def test_each_task_spends_the_budget_on_its_own_records(make_vault):
@@ -37,7 +49,7 @@ def test_psg_trains_on_the_classes_so_far_unless_asked_otherwise(make_vault, mon
     monkeypatch.setattr(
         psg_continual.psg, "_train", lambda n, i, labels, *rest: seen.append(labels) or original(n, i, labels, *rest)
     )
-    config = psg_continual.Config(**{**PSG.__dict__, "iterations": 1, "future_noise": future_noise})
+    config = PSG.model_copy(update={"iterations": 1, "future_noise": future_noise})
     psg_continual.synthesize(make_vault(), config, run(1))
     expected = [10] * 5 if future_noise else [2, 4, 6, 8, 10]
     assert [len(labels.unique()) for labels in seen] == expected
@@ -52,7 +64,7 @@ def test_a_task_leaves_the_images_of_other_tasks_alone(make_vault):
     hooks = {"checkpoint": lambda state: after.update({state["task"]: state["kept"].clone()})}
     images, labels = psg_continual.synthesize(make_vault(), PSG, run(2, **hooks))
     for done, task in enumerate(TASKS, start=1):
-        own = continual.among(labels, task)
+        own = tasks.among(labels, task)
         assert not torch.equal(after[done - 1][own], after[done][own])
         assert torch.equal(after[done - 1][~own], after[done][~own])
         assert torch.equal(after[done][own], images[own])
@@ -113,15 +125,15 @@ def test_dp_sgd_is_dp_sgd(make_vault):
     vault._noise = lambda shape, std: torch.zeros(shape)
     config = dpsgd.ReleaseConfig(epochs=3, batch_size=8, width=4, clip=1e3, learning_rate=0.05)
     released = dpsgd.release(vault, config, run(None))
+    after_tasks = dpsgd.networks(released.to_tensors(), config.model_dump(), vault.facts)
     network = dpsgd.build(config, vault.facts, torch.Generator().manual_seed(0))
     for index, classes in enumerate(TASKS):
-        mine = continual.among(labels, classes)
+        mine = tasks.among(labels, classes)
         for _ in range(3):
             loss = torch.nn.functional.cross_entropy(network(IMAGES[mine]), labels[mine])
             for weight, slope in zip(network.parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True):
                 weight.data -= 0.05 * slope
-        after = released.network(index, config, vault.facts)
-        for ours, theirs in zip(after.parameters(), network.parameters(), strict=True):
+        for ours, theirs in zip(after_tasks[index].parameters(), network.parameters(), strict=True):
             assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -134,37 +146,37 @@ def test_dp_merf_has_a_generator_for_each_task(make_vault):
     assert [(entry.part, entry.relation) for entry in vault.ledger.releases] == [(task, "replace-one") for task in TASKS]
 
 
+class Five(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.one_hot(torch.full((len(x),), 5), 10).float()
+
+
 def test_accuracy_is_on_all_classes_so_far():
     """A network that answers 5 for everything knows half of the first task, and a tenth in the end."""
-    labels = torch.arange(10).repeat(4)
-    images = torch.zeros(40, 1, 28, 28)
-
-    class Five(torch.nn.Module):
-        def forward(self, x):
-            return torch.nn.functional.one_hot(torch.full((len(x),), 5), 10).float()
-
-    seen = [forgetting.classes_so_far(TASKS, task) for task in range(5)]
-    assert seen[1] == (5, 6, 1, 2)
-    accuracies = [forgetting.of_network(Five(), images, labels, part, precision="float32") for part in seen]
-    assert accuracies == pytest.approx([50, 25, 100 / 6, 12.5, 10])
+    test = np.zeros((40, 1, 28, 28), dtype=np.float32), np.tile(np.arange(10), 4)
+    assert forgetting.classes_so_far(TASKS, 1) == (5, 6, 1, 2)
+    accuracy = forgetting.of_networks([Five()] * 5, test, DATASETS["digits"], device="cpu")
+    rows = [accuracy(task, 0) for task in range(5)]
+    assert [row["test_accuracy"] for row in rows] == pytest.approx([50, 25, 100 / 6, 12.5, 10])
+    assert [(row["task"], row["classes"]) for row in rows] == [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10)]
 
 
-def test_a_set_is_judged_by_its_classes_so_far(generator):
+def test_a_set_is_judged_by_its_classes_so_far(generator, monkeypatch):
     """Images that tell their class: an MLP learns them, with as many outputs as there are classes so far."""
-    labels = torch.arange(10).repeat(20)
-    images = torch.zeros(200, 1, 28, 28)
-    images[torch.arange(200), 0, labels] = 1.0
+    labels = np.tile(np.arange(10), 20)
+    images = np.zeros((200, 1, 28, 28), dtype=np.float32)
+    images[np.arange(200), 0, labels] = 1.0
     built = []
-    build = networks.build
-    options = {
-        "network": "mlp",
-        "schedule": evaluation.Schedule(steps=60, learning_rate=0.1),
-        "augmentation": "none",
-        "generator": generator,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "build", lambda *args, **kwargs: built.append(kwargs["classes"]) or build(*args, **kwargs))
-        for task in (0, 4):
-            seen = forgetting.classes_so_far(TASKS, task)
-            assert forgetting.of_set(images, labels, images, labels, seen, **options) == 100
+    build = classifiers.build
+    monkeypatch.setattr(classifiers, "build", lambda *args, **kwargs: built.append(kwargs["classes"]) or build(*args, **kwargs))
+    job = SimpleNamespace(
+        device="cpu",
+        title="toy",
+        generator=lambda *use: generator,
+        progress=lambda title: Progress(title, io.StringIO()),
+    )
+    known = replace(DATASETS["digits"], augmentation="none")
+    schedule = training.Schedule(steps=60, learning_rate=0.1)
+    accuracy = forgetting.of_sets(Set(images, labels), (images, labels), known, job, network="mlp", schedule=schedule)
+    assert [accuracy(task, 0)["test_accuracy"] for task in (0, 4)] == [100, 100]
     assert built == [2, 10]

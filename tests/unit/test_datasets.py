@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from privset import PrivsetError, datasets
-from privset.datasets import FILES
-from privset.idx import read_idx, write_idx
+from privset import PrivsetError
+from privset.data import datasets, sources
+from privset.data.datasets import FILES
+from privset.data.idx import read_idx, write_idx
 
 SHAPES = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
 
@@ -72,7 +73,7 @@ def put(folder, files, *, compress=False):
 def fetch(target, **options):
     lines = []
     defaults = {"sources": ["directory"], "directory": None, "timeout": 1.0, "log": lines.append}
-    return datasets.fetch("mnist", target, **{**defaults, **options}), lines
+    return sources.fetch("mnist", target, **{**defaults, **options}), lines
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -155,13 +156,13 @@ def test_the_unpickler_admits_arrays_and_nothing_else():
             return os.system, ("true",)
 
     arrays_only = pickle.dumps([np.arange(3)], protocol=3).replace(b"numpy._core", b"numpy.core")
-    assert datasets._ArraysOnly(io.BytesIO(arrays_only), encoding="latin1").load()[0].tolist() == [0, 1, 2]
+    assert sources._ArraysOnly(io.BytesIO(arrays_only), encoding="latin1").load()[0].tolist() == [0, 1, 2]
     with pytest.raises(pickle.UnpicklingError, match="only NumPy arrays are admitted"):
-        datasets._ArraysOnly(io.BytesIO(pickle.dumps(Harm()))).load()
+        sources._ArraysOnly(io.BytesIO(pickle.dumps(Harm()))).load()
 
 
 def test_digits_need_no_network(tmp_path):
-    datasets.fetch("digits", tmp_path, sources=["packages"], directory=None, timeout=1, log=lambda line: None)
+    sources.fetch("digits", tmp_path, sources=["packages"], directory=None, timeout=1, log=lambda line: None)
     images, labels = datasets.load(tmp_path, train=True)
     test_images, _ = datasets.load(tmp_path, train=False)
     assert images.shape == (1437, 1, 28, 28) and test_images.shape == (360, 1, 28, 28)
@@ -214,7 +215,7 @@ def test_a_dataset_of_ones_own_in_each_format(format, tmp_path):
     labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
     paths = {part: str(write_own(tmp_path / part, format, images, labels)) for part in ("train", "test")}
     own = {"mine": {**OWN, **paths, "format": format}}
-    datasets.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
+    sources.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
     loaded, loaded_labels = datasets.load(tmp_path / "out", train=True)
     assert loaded_labels.tolist() == labels.tolist()
     assert np.allclose(loaded, images.transpose(0, 3, 1, 2) / 255)
@@ -236,5 +237,5 @@ def test_a_mistake_in_ones_own_dataset_is_named(change, reason, tmp_path):
     paths = {part: str(write_own(tmp_path / part, "npz", images, labels)) for part in ("train", "test")}
     own = {"mine": {**OWN, **paths, "format": "npz", **change}}
     with pytest.raises(PrivsetError, match=reason):
-        datasets.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
+        sources.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
     assert not (tmp_path / "out").exists()

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 
+import filelock
 import pytest
 import torch
 
-from privset import PrivsetError, devices
+from privset import PrivsetError
+from privset.jobs import devices
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_two_jobs_get_two_cards_and_a_third_waits(two_cards):
 
 
 def _hold_and_die(directory):
-    devices.lock(directory / f"privset-{os.getuid()}-card-a.lock")
+    filelock.FileLock(directory / f"privset-{os.getuid()}-card-a.lock").acquire(blocking=False)
     os._exit(9)
 
 

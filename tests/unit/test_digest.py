@@ -1,6 +1,6 @@
 """Code digests: an edit changes the digest of what uses the module, and of nothing else."""
 
-from privset import digest
+from privset.jobs import digest
 
 
 def names(*modules):
@@ -9,19 +9,19 @@ def names(*modules):
 
 def test_a_cells_code_is_the_script_the_method_and_what_they_import():
     psg = names("synthesize", "privset.methods.psg")
-    assert {"synthesize", "psg", "vault", "gradients", "accounting", "networks", "certificates", "seeds"} <= psg
-    assert not psg & {"dp_merf", "evaluation", "augment", "tables", "figures", "digest"}
+    assert {"synthesize", "psg", "vault", "gradients", "accounting", "classifiers", "certificates", "seeds"} <= psg
+    assert not psg & {"dp_merf", "training", "augment", "tables", "figures", "digest"}
     assert "dp_merf" in names("synthesize", "privset.methods.dp_merf")
 
 
 def test_an_evaluation_does_not_depend_on_the_methods_or_the_accounting():
-    assert {"evaluation", "augment", "networks", "datasets", "artifacts"} <= names("evaluate")
+    assert {"training", "augment", "classifiers", "datasets", "arrays"} <= names("evaluate")
     assert not names("evaluate") & {"psg", "dp_merf", "vault", "accounting", "tables"}
 
 
 def test_tables_and_figures_need_no_training_code():
     for script in ("collect", "compare", "privacy", "samples"):
-        assert not names(script) & {"evaluation", "psg", "vault", "networks"}, script
+        assert not names(script) & {"training", "psg", "vault", "classifiers"}, script
 
 
 def test_a_changed_file_changes_the_digest(tmp_path, monkeypatch):

@@ -7,9 +7,12 @@ import statistics
 import pytest
 import torch
 
-from privset import PrivsetError, datasets, evaluation, networks, plain
-from privset.config import parse
-from privset.evaluation import Schedule
+from privset import PrivsetError
+from privset.data import datasets, sources
+from privset.evaluation import plain, training
+from privset.evaluation.training import Schedule
+from privset.jobs.blocks import parse
+from privset.networks import classifiers
 
 
 def easy(count, generator):
@@ -33,7 +36,7 @@ def test_a_thousand_epochs_are_a_thousand_and_one_with_the_drop_where_the_refere
     reference.load_state_dict(ours.state_dict())
     schedule = Schedule(epochs=10, batch_size=4)  # two steps an epoch
     order = torch.Generator().manual_seed(3)
-    steps = evaluation.train(ours, images, labels, schedule, augmentation="none", generator=order)
+    steps = training.train(ours, images, labels, schedule, augmentation="none", generator=order)
     order.manual_seed(3)
     rate = 0.01
     optimiser = torch.optim.SGD(reference.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
@@ -55,7 +58,7 @@ def test_a_stated_number_of_steps_is_what_happens(generator):
     images, labels = easy(100, generator)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
     seen = []
-    steps = evaluation.train(
+    steps = training.train(
         model,
         images,
         labels,
@@ -71,7 +74,7 @@ def run(seed, **options):
     data = torch.Generator().manual_seed(5)
     images, labels = easy(20, data)
     test_images, test_labels = easy(101, data)
-    return evaluation.evaluate(
+    return training.evaluate(
         *(images, labels, test_images, test_labels),
         network="mlp",
         classes=2,
@@ -97,14 +100,25 @@ def test_the_same_seed_gives_the_same_accuracy_whatever_the_global_generator_doe
 def test_predictions_do_not_depend_on_the_chunk(generator):
     images, _ = easy(23, generator)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
-    whole = evaluation.predict(model, images, precision="float32", chunk=100)
-    assert torch.equal(whole, evaluation.predict(model, images, precision="float32", chunk=7))
+    whole = training.predict(model, images, precision="float32", chunk=100)
+    assert torch.equal(whole, training.predict(model, images, precision="float32", chunk=7))
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 5, "epochs": 5}, {"steps": 5, "precision": "float8"}])
-def test_impossible_schedules_are_refused(options):
-    with pytest.raises(PrivsetError, match="evaluation"):
-        Schedule(**options)
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "give exactly one of epochs and steps"),
+        ({"steps": 5, "epochs": 5}, "give exactly one of epochs and steps"),
+        ({"steps": 5, "precision": "float8"}, "precision = 'float8': choose from"),
+        ({"steps": 0}, "steps = 0: must be >= 1"),
+        ({"steps": True}, "steps = True: "),
+        ({"step": 5}, "unknown key 'step'; known keys: epochs, steps"),
+    ],
+)
+def test_impossible_schedules_are_refused_in_one_line(options, reason):
+    with pytest.raises(PrivsetError) as error:
+        parse(Schedule, options, "evaluation")
+    assert str(error.value).startswith(f"evaluation: {reason}") and "\n" not in str(error.value)
 
 
 def test_a_diverged_training_is_an_error_not_a_number(generator):
@@ -125,9 +139,9 @@ def test_training_resumed_is_uninterrupted_to_the_bit(stop, generator):
 
     def train(restore=lambda: None, checkpoint=lambda make: None):
         start = torch.Generator().manual_seed(1)
-        network = networks.build("mlp", channels=1, classes=2, size=28, generator=start, width=8)
+        network = classifiers.build("mlp", channels=1, classes=2, size=28, generator=start, width=8)
         hooks = {"restore": restore, "checkpoint": checkpoint}
-        evaluation.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start, **hooks)
+        training.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start, **hooks)
         return network
 
     class Stopped(Exception):
@@ -153,7 +167,7 @@ def test_training_resumed_is_uninterrupted_to_the_bit(stop, generator):
 def digits(tmp_path_factory):
     """A small training set (10 per class) and the test half of scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("digits")
-    datasets.fetch("digits", folder, sources=[], directory=None, timeout=1, log=lambda line: None)
+    sources.fetch("digits", folder, sources=[], directory=None, timeout=1, log=lambda line: None)
     facts = datasets.public_facts(datasets.describe(folder), records=100)
     images, labels, test_images, test_labels = (
         torch.from_numpy(array) for train in (True, False) for array in datasets.load(folder, train=train)
@@ -170,11 +184,11 @@ def test_a_plain_eager_loop_gives_the_same_accuracy(name, options, epochs, digit
     for seed in range(10):
         for accuracies in (ours, plains):
             start = torch.Generator().manual_seed(seed if accuracies is ours else 100 + seed)
-            network = networks.build(name, channels=1, classes=10, size=28, generator=start, **options)
+            network = classifiers.build(name, channels=1, classes=10, size=28, generator=start, **options)
             if accuracies is ours:
                 schedule = Schedule(epochs=epochs, batch_size=256)
-                evaluation.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start)
-                predicted = evaluation.predict(network, test_images, precision="float32")
+                training.train(*(network, images, labels, schedule), augmentation="crop_scale_rotate", generator=start)
+                predicted = training.predict(network, test_images, precision="float32")
                 ours.append(100 * (predicted == test_labels).double().mean().item())
             else:
                 plain.train(network, images, labels, epochs=epochs, batch_size=256, seed=seed)

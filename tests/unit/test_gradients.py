@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from privset import networks
-from privset.gradients import _columns, clipped_gradient_sum, per_record_gradients
+from privset.networks import classifiers
+from privset.privacy.gradients import _columns, clipped_gradient_sum, per_record_gradients
 
 
 def batch(generator, *, count=3, channels=1, size=28):
@@ -26,10 +26,10 @@ def one_at_a_time(network, images, labels):
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", classifiers.NETWORKS)
 def test_agree_with_autograd_for_every_network(name, channels, size, generator):
     """In double precision: in single, a ReLU or a maximum near a tie may fall differently for a batch and for one image."""
-    network = networks.build(name, channels=channels, classes=10, size=size, generator=generator).double()
+    network = classifiers.build(name, channels=channels, classes=10, size=size, generator=generator).double()
     images, labels = batch(generator, channels=channels, size=size)
     images = images.double()
     ours = torch.cat(per_record_gradients(network, images, labels), dim=1)
@@ -38,11 +38,11 @@ def test_agree_with_autograd_for_every_network(name, channels, size, generator):
     assert error.max() < 1e-10
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", classifiers.NETWORKS)
 def test_clipped_sum_agrees_with_opacus(name, generator):
     """In double precision, as above; micro-batches here, one batch there."""
     options = {"width": 16} if name == "convnet" else {}
-    network = networks.build(name, channels=1, classes=10, size=28, generator=generator, **options).double()
+    network = classifiers.build(name, channels=1, classes=10, size=28, generator=generator, **options).double()
     images, labels = batch(generator, count=6)
     images = images.double()
     clip = 0.5
@@ -59,7 +59,7 @@ def test_clipped_sum_agrees_with_opacus(name, generator):
 
 
 def test_padding_does_not_count(generator):
-    network = networks.build("lenet", channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build("lenet", channels=1, classes=10, size=28, generator=generator)
     images, labels = batch(generator, count=6)
     present = torch.tensor([1.0, 0, 1, 1, 0, 0])
     alone = clipped_gradient_sum(network, images[present > 0], labels[present > 0], clip=0.1)
@@ -68,7 +68,7 @@ def test_padding_does_not_count(generator):
 
 
 def test_weights_only_leaves_out_biases_and_norm_layers_and_their_norms(generator):
-    network = networks.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
+    network = classifiers.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
     images, labels = batch(generator, count=1)
     kept = torch.cat([p.flatten() for p in one_record_by_parameter(network, images, labels) if p.ndim > 1])
     ours = clipped_gradient_sum(network, images, labels, clip=0.1, weights_only=True)
@@ -83,7 +83,7 @@ def one_record_by_parameter(network, images, labels):
 def test_compiled_is_the_same_sum_for_any_number_of_records_and_any_weights(generator):
     """Eleven records in compiled micro-batches of four: the last is padded. A second network uses the same compilation."""
     for _ in range(2):
-        network = networks.build("convnet", channels=1, classes=10, size=28, width=4, depth=1, generator=generator)
+        network = classifiers.build("convnet", channels=1, classes=10, size=28, width=4, depth=1, generator=generator)
         images, labels = batch(generator, count=11)
         plain = clipped_gradient_sum(network, images, labels, clip=0.1)
         fused = clipped_gradient_sum(network, images, labels, clip=0.1, compile=True, micro_batch=4)
@@ -98,7 +98,7 @@ def test_without_a_compiler_one_line_says_so_and_the_result_is_the_same(generato
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    network = networks.build("mlp", channels=1, classes=10, size=28, width=7, generator=generator)
+    network = classifiers.build("mlp", channels=1, classes=10, size=28, width=7, generator=generator)
     images, labels = batch(generator, count=4)
     plain, fallen_back = (clipped_gradient_sum(network, images, labels, clip=0.1, compile=compile) for compile in (False, True))
     clipped_gradient_sum(network, images, labels, clip=0.1, compile=True)
@@ -108,7 +108,7 @@ def test_without_a_compiler_one_line_says_so_and_the_result_is_the_same(generato
 
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 1.0])
 def test_no_record_counts_more_than_the_clip(clip, generator):
-    network = networks.build("lenet", channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build("lenet", channels=1, classes=10, size=28, generator=generator)
     images, labels = batch(generator, count=8)
     images[0] *= 1000  # an outlier
     for image, label in zip(images, labels, strict=True):
@@ -116,14 +116,14 @@ def test_no_record_counts_more_than_the_clip(clip, generator):
 
 
 def test_small_gradients_are_not_scaled_up(generator):
-    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build("mlp", channels=1, classes=10, size=28, generator=generator)
     images, labels = batch(generator, count=1)
     unclipped = one_at_a_time(network, images, labels)[0]
     assert torch.allclose(clipped_gradient_sum(network, images, labels, clip=1e6), unclipped, rtol=1e-4, atol=1e-7)
 
 
 def test_micro_batches_do_not_change_the_sum(generator):
-    network = networks.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
+    network = classifiers.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
     images, labels = batch(generator, count=11)
     sums = [clipped_gradient_sum(network, images, labels, clip=0.1, micro_batch=size) for size in (1, 4, 11, 64)]
     for other in sums[1:]:
@@ -131,7 +131,7 @@ def test_micro_batches_do_not_change_the_sum(generator):
 
 
 def test_an_empty_batch_sums_to_zero(generator):
-    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build("mlp", channels=1, classes=10, size=28, generator=generator)
     images, labels = batch(generator, count=0)
     total = clipped_gradient_sum(network, images, labels, clip=0.1)
     assert total.shape == (118_282,)
@@ -145,7 +145,7 @@ def test_layers_that_mix_records_are_refused(generator):
 
 
 def test_weights_and_their_gradients_are_left_alone(generator):
-    network = networks.build("mlp", channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build("mlp", channels=1, classes=10, size=28, generator=generator)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     clipped_gradient_sum(network, *batch(generator), clip=0.1)
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, network.parameters(), strict=True))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from privset import PrivsetError, datasets, holdout
-from privset.artifacts import write_json
-from privset.idx import write_idx
+from privset import PrivsetError
+from privset.data import datasets, holdout
+from privset.data.idx import write_idx
+from privset.sets.files import write_json
 
 
 def test_the_two_halves_are_the_training_half(tmp_path):

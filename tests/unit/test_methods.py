@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from privset import PrivsetError, accounting
-from privset.datasets import PublicFacts
-from privset.methods import Run, dp_merf, load, psg, psg_prior
-from privset.rows import METHODS
-from privset.seeds import derived_seed
-from privset.vault import Vault
+from privset import PrivsetError
+from privset.data.datasets import PublicFacts
+from privset.jobs import rows
+from privset.jobs.blocks import Block, parse
+from privset.jobs.run import Run
+from privset.jobs.seeds import derived_seed
+from privset.methods import dp_merf, load, load_releases, psg, psg_prior
+from privset.privacy import accounting
+from privset.privacy.vault import Vault
 
 
 def run(spc, seed=0):
@@ -45,7 +48,7 @@ def test_the_other_metrics_compare_all_tensors_as_one_vector(generator):
 @pytest.mark.parametrize("option", ["metric", "augmentation"])
 def test_an_unknown_option_is_named_with_its_choices(option):
     with pytest.raises(PrivsetError, match=f"psg: {option} = 'best': choose from"):
-        psg.Config(outer=1, inner=1, **{option: "best"})
+        parse(psg.Config, {"outer": 1, "inner": 1, option: "best"}, "psg")
 
 
 SMALL = {"iterations": 3, "outer": 2, "inner": 1, "batches": 2, "batch_size": 20, "width": 4}
@@ -189,14 +192,23 @@ def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vau
     assert vault.ledger.spent() == math.inf
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_the_same_parts(name):
-    module = load(name)
-    pairs = [("Config", "synthesize"), ("ReleaseConfig", "release")]
-    there = [(config, make) for config, make in pairs if hasattr(module, make)]
-    assert there
-    for config, make in there:
-        assert getattr(module, config).__dataclass_params__.frozen and callable(getattr(module, make))
+@pytest.mark.parametrize("name", rows.methods())
+def test_every_method_has_the_parts_that_it_promises(name):
+    method, module = rows.methods()[name], load(name)
+    assert method == module.METHOD  # what is read from the file is what the file says
+    blocks = []
+    if method.releases:
+        assert callable(load_releases(name).release)
+        blocks.append(load_releases(name).ReleaseConfig)
+    if method.family != "classifier":
+        assert callable(module.synthesize)
+        blocks.append(module.Config)
+    assert blocks
+    for block in blocks:
+        assert issubclass(block, Block)
+        assert all(field.description for field in block.model_fields.values()), block
+        with pytest.raises(ValueError, match="frozen"):
+            block.model_construct().__setattr__("outer", 1)
 
 
 def test_seeds_follow_from_names():

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from privset import networks
+from privset.networks import classifiers, generators
+from privset.networks.weights import initialise
 
 
 @pytest.mark.parametrize(
@@ -22,22 +23,22 @@ from privset import networks
     ],
 )
 def test_parameter_counts_on_28x28_grey_images(name, parameters, generator):
-    network = networks.build(name, channels=1, classes=10, size=28, generator=generator)
+    network = classifiers.build(name, channels=1, classes=10, size=28, generator=generator)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize(("channels", "size", "classes"), [(1, 28, 10), (3, 32, 10), (1, 28, 2)])
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", classifiers.NETWORKS)
 def test_images_in_logits_out(name, channels, size, classes, generator):
-    network = networks.build(name, channels=channels, classes=classes, size=size, generator=generator)
+    network = classifiers.build(name, channels=channels, classes=classes, size=size, generator=generator)
     assert network(torch.randn(2, channels, size, size)).shape == (2, classes)
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", classifiers.NETWORKS)
 def test_weights_come_from_the_generator_alone(name):
     def weights(seed, global_seed):
         torch.manual_seed(global_seed)
-        network = networks.build(name, channels=1, classes=10, size=28, generator=torch.Generator().manual_seed(seed))
+        network = classifiers.build(name, channels=1, classes=10, size=28, generator=torch.Generator().manual_seed(seed))
         return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
     assert torch.equal(weights(1, 1), weights(1, 2))
@@ -45,8 +46,8 @@ def test_weights_come_from_the_generator_alone(name):
 
 
 def test_weights_are_drawn_by_pytorchs_rule(generator):
-    ours = networks.build("convnet", channels=1, classes=10, size=28, generator=generator)
-    theirs = networks.convnet(channels=1, classes=10, size=28)
+    ours = classifiers.build("convnet", channels=1, classes=10, size=28, generator=generator)
+    theirs = classifiers.convnet(channels=1, classes=10, size=28)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         a, b = a.detach(), b.detach()
         if a.numel() > 1000:  # enough draws for both extremes to lie within a few percent of the bound
@@ -58,11 +59,11 @@ def test_weights_are_drawn_by_pytorchs_rule(generator):
 
 def test_an_unknown_network_is_named_with_the_known_ones(generator):
     with pytest.raises(KeyError, match=r"resnet99.*convnet, lenet"):
-        networks.build("resnet99", channels=1, classes=10, size=28, generator=generator)
+        classifiers.build("resnet99", channels=1, classes=10, size=28, generator=generator)
 
 
 def test_the_conditional_generator_makes_pixels(generator):
-    model = networks.initialise(networks.ConditionalGenerator(latent=5, classes=10), generator)
+    model = initialise(generators.ConditionalGenerator(latent=5, classes=10), generator)
     pixels = model(torch.randn(4, 5, generator=generator), torch.arange(4))
     assert pixels.shape == (4, 1, 28, 28)
     assert pixels.min() >= 0 and pixels.max() <= 1
@@ -71,7 +72,7 @@ def test_the_conditional_generator_makes_pixels(generator):
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 2, 7, 9), (3, 1, 2, 2)])
 def test_average_pooling_is_pytorchs_with_both_derivatives(shape, generator):
     images = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
-    pool = networks.AveragePool()
+    pool = classifiers.AveragePool()
     assert torch.allclose(pool(images), torch.nn.functional.avg_pool2d(images, 2), atol=1e-12)
     assert torch.autograd.gradcheck(pool, images)
     assert torch.autograd.gradgradcheck(pool, images)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from privset import optimisers
+from privset.networks import optimisers
 
 CASES = {
     "SGD": (
@@ -52,13 +52,15 @@ def test_a_set_is_made_without_importing_pytorchs_compiler():
     """Importing it takes longer than torch itself, in every job; the class of an optimiser, or Opacus, would."""
     program = """
 import sys, torch
-from privset import datasets, methods
+from privset.jobs.run import Run
+from privset.data import datasets
 from privset.methods import psg
-from privset.vault import Vault, noise_generator
+from privset.privacy.noise import noise_generator
+from privset.privacy.vault import Vault
 facts = datasets.PublicFacts(records=8, classes=2, channels=1, size=8, mean=(0.5,), std=(0.5,))
 vault = Vault(torch.zeros(8, 1, 8, 8), torch.arange(8) % 2, facts=facts, epsilon=10.0, delta=1e-5,
               sampling=noise_generator("cpu", seed=0), noise=noise_generator("cpu", seed=1))
-run = methods.Run(spc=1, generator=torch.Generator().manual_seed(0))
+run = Run(spc=1, generator=torch.Generator().manual_seed(0))
 psg.synthesize(vault, psg.Config(width=2, outer=1, inner=1, iterations=1, batches=1, batch_size=4), run)
 print([name for name in ("torch._dynamo", "sympy", "opacus") if name in sys.modules])
 """

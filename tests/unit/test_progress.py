@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from privset import PrivsetError
-from privset.progress import Progress, job
+from privset.jobs.frame import job
+from privset.jobs.progress import Progress
 
 
 def lines(first, last, *, total, seconds_per_step):

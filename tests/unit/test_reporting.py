@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from privset import artifacts
-from privset.mosaic import mosaic
 from privset.reporting import continual, convergence, figures, pairs, tables
+from privset.sets import files
+from privset.sets.mosaic import mosaic
 
 REPORTED = pd.read_csv(Path(__file__).parents[2] / "resources" / "reported.csv", dtype={"epsilon": str, "spc": str})
 
@@ -115,7 +115,7 @@ def test_tidy_keeps_every_single_run(tmp_path):
         },
         "runs": [{"network_seed": seed, "test_accuracy": 50.0 + seed, "steps": 3} for seed in range(3)],
     }
-    artifacts.write_json(tmp_path / "m.json", content)
+    files.write_json(tmp_path / "m.json", content)
     frame = tables.tidy([tmp_path / "m.json"])
     assert frame.test_accuracy.tolist() == [50, 51, 52]
     assert {"set_seed", "network_seed", "epsilon_spent", "device", "code"} <= set(frame.columns)
@@ -205,7 +205,7 @@ def test_convergence_states_the_share_of_the_budget(tmp_path):
     content = {"cell": {"dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "1", "seed": "0", "network": "convnet"}}
     steps = [{"step": step, "epsilon_spent": 2.5 * step, "network_seed": 0, "test_accuracy": 20.0 * step} for step in (1, 2, 4)]
     path = tmp_path / "convnet.json"
-    artifacts.write_json(path, {**content, "images": 10, "protocol": "psg", "runs": steps})
+    files.write_json(path, {**content, "images": 10, "protocol": "psg", "runs": steps})
     frame = convergence.tidy([path])
     assert frame.share.tolist() == [0.25, 0.5, 1.0]
     convergence.write(frame, [tmp_path / f"fig.{suffix}" for suffix in ("csv", "pdf", "png")], preset="quick")
@@ -219,7 +219,7 @@ def test_the_continual_figure_has_a_line_per_method_and_epsilon(tmp_path):
         cell = {"preset": "quick", "dataset": "mnist", "method": method, "epsilon": "10", "seed": seed}
         runs = [{"task": t, "classes": 2 * t, "network_seed": 0, "test_accuracy": 100.0 / t} for t in range(1, 6)]
         paths.append(tmp_path / f"{method}{seed}.json")
-        artifacts.write_json(paths[-1], {"cell": cell, "protocol": "psg", "runs": runs})
+        files.write_json(paths[-1], {"cell": cell, "protocol": "psg", "runs": runs})
     frame = continual.tidy(paths)
     assert len(frame) == 3 * 2 * 5
     lines = []

@@ -2,13 +2,13 @@
 
 import pytest
 
+from privset.jobs.rows import method_of, methods
 from privset.reporting import method_title
-from privset.rows import METHODS, method_of
 
 
 @pytest.mark.parametrize(
     ("row", "method"),
-    [*((name, name) for name in METHODS), ("psm_features", "psm"), ("psg_siamese", "psg"), ("psmx", ""), ("unknown", "")],
+    [*((name, name) for name in methods()), ("psm_features", "psm"), ("psg_siamese", "psg"), ("psmx", ""), ("unknown", "")],
 )
 def test_a_variant_belongs_to_the_method_that_its_name_begins_with(row, method):
     assert method_of(row) == method

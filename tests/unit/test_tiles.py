@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from privset import PrivsetError, artifacts, tiles
+from privset import PrivsetError
+from privset.sets import arrays, tiles
 
 
 def test_parts_come_row_by_row_and_enlarged_without_their_neighbours():
@@ -35,9 +36,9 @@ def test_one_tile_is_the_image_itself(generator):
 def test_sets_keep_their_tiles_and_soft_labels(tmp_path):
     rng = np.random.default_rng(0)
     soft = rng.dirichlet(np.ones(2), size=16).astype(np.float32)
-    made = artifacts.Set(rng.random((4, 1, 28, 28), dtype=np.float32), np.arange(4) % 2, 2, soft)
-    artifacts.write_set(tmp_path / "set.npz", made)
-    again = artifacts.read_set(tmp_path / "set.npz", classes=2, shape=(1, 28, 28))
+    made = arrays.Set(rng.random((4, 1, 28, 28), dtype=np.float32), np.arange(4) % 2, 2, soft)
+    arrays.write_set(tmp_path / "set.npz", made)
+    again = arrays.read_set(tmp_path / "set.npz", classes=2, shape=(1, 28, 28))
     assert again.tiles == 2 and np.array_equal(again.soft_labels, soft)
 
 
@@ -55,4 +56,4 @@ def test_sets_keep_their_tiles_and_soft_labels(tmp_path):
 def test_impossible_tiles_and_soft_labels_are_refused(tmp_path, count, soft, message):
     images = np.zeros((4, 1, 28, 28), np.float32)
     with pytest.raises(PrivsetError, match=message):
-        artifacts.write_set(tmp_path / "set.npz", artifacts.Set(images, np.arange(4) % 2, count, soft))
+        arrays.write_set(tmp_path / "set.npz", arrays.Set(images, np.arange(4) % 2, count, soft))

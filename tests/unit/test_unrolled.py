@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from privset import networks, unrolled
+from privset.networks import classifiers, unrolled
 
 
 def plain(images, generator):
@@ -103,7 +103,7 @@ def test_descending_it_teaches_a_set_of_noise_two_classes(generator, monkeypatch
     images, labels = 0.1 * torch.randn(2, 1, 28, 28, generator=generator), torch.arange(2)
     losses = []
     for _ in range(25):
-        network = networks.build("convnet", channels=1, classes=2, size=28, generator=generator, width=4).requires_grad_(False)
+        network = classifiers.build("convnet", channels=1, classes=2, size=28, generator=generator, width=4).requires_grad_(False)
         images.requires_grad_()
         loss = unrolled.loss(network, images, labels, targets, target_labels, augment=plain, generator=generator)
         (gradient,) = torch.autograd.grad(loss, [images])

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import privset
-from privset import accounting, gradients, networks
-from privset.vault import BudgetExceeded, noise_generator
+from privset.networks import classifiers
+from privset.privacy import accounting, gradients
+from privset.privacy.ledger import BudgetExceeded
+from privset.privacy.noise import noise_generator
 
 
 def small_network(generator):
-    return networks.build("convnet", channels=1, classes=10, size=28, width=4, generator=generator)
+    return classifiers.build("convnet", channels=1, classes=10, size=28, width=4, generator=generator)
 
 
 def flat(tensors):
@@ -120,7 +122,7 @@ def test_neighbours_differ_by_at_most_the_sensitivity(make_vault, generator, sca
 def test_poisson_batches_include_each_record_at_the_sampling_rate(make_vault, generator, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "privset.vault.clipped_gradient_sum",
+        "privset.privacy.vault.clipped_gradient_sum",
         lambda network, images, labels, **options: (
             seen.append(len(images)) or torch.zeros(sum(p.numel() for p in network.parameters()))
         ),

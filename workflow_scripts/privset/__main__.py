@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from privset import PrivsetError, artifacts, certificates, mosaic
-from privset.datasets import FILES
-from privset.idx import write_idx
+from privset import PrivsetError
+from privset.data.datasets import FILES
+from privset.data.idx import write_idx
+from privset.privacy import certificates
+from privset.sets import arrays, files, mosaic
 
 
 def _sets(paths: list[Path]) -> list[Path]:
@@ -38,7 +41,7 @@ def verify(paths: list[Path]) -> int:
             failures += 1
             print(f"FAILED {error}")
             continue
-        what = "statistics" if path.name == certificates.STATISTICS else f"{len(artifacts.read_set(path))} images"
+        what = "statistics" if path.name == certificates.STATISTICS else f"{len(arrays.read_set(path))} images"
         privacy = (
             f"({float(stated['epsilon']):.4g}, {stated['delta']:g})-DP, {stated['neighbouring_relation']}, PLD epsilon "
             f"{float(stated['epsilon_pld']):.4g}, noise from {stated['noise_source'].split()[0]}"
@@ -53,7 +56,7 @@ def verify(paths: list[Path]) -> int:
 def show(path: Path, png: Path | None) -> int:
     """The certificate for people, and the picture of the set on request."""
     stated = certificates.verify(path)
-    made = artifacts.read_set(path)
+    made = arrays.read_set(path)
     images = made.images
     print(f"{path}\n{stated['statement']}\n")
     spent = f"{stated['epsilon']} of {stated['epsilon_budget']}"
@@ -88,12 +91,12 @@ def show(path: Path, png: Path | None) -> int:
     return 0
 
 
-def _training_images(made: artifacts.Set) -> tuple[np.ndarray, np.ndarray]:
+def _training_images(made: arrays.Set) -> tuple[np.ndarray, np.ndarray]:
     if made.tiles == 1:
         return made.images, made.labels
     import torch  # seconds that no other command needs to spend
 
-    from privset import tiles
+    from privset.sets import tiles
 
     images, labels = map(torch.from_numpy, (made.images, made.labels))
     return tiles.unpack(images, made.tiles).numpy(), tiles.unpack_labels(labels, made.tiles).numpy()
@@ -102,7 +105,7 @@ def _training_images(made: artifacts.Set) -> tuple[np.ndarray, np.ndarray]:
 def export(path: Path, form: str, target: Path) -> int:
     """The set's training images for other tools, with its certificate beside them."""
     certificates.verify(path)
-    made = artifacts.read_set(path)
+    made = arrays.read_set(path)
     images, labels = _training_images(made)
     pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
     target.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def export(path: Path, form: str, target: Path) -> int:
     elif form == "idx":
         content = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
         for name, array in zip(FILES[:2], (content, labels.astype(np.uint8)), strict=True):
-            artifacts.write_atomically(target / name, lambda stream, array=array: stream.write(write_idx(array)), mode="wb")
+            files.write_atomically(target / name, lambda stream, array=array: stream.write(write_idx(array)), mode="wb")
     elif form == "imagefolder":
         for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
             folder = target / str(label)
@@ -125,7 +128,7 @@ def export(path: Path, form: str, target: Path) -> int:
             writer.writerow(["label", *(f"pixel{index}" for index in range(images[0].size))])
             writer.writerows([label, *image.ravel().tolist()] for label, image in zip(labels.tolist(), images, strict=True))
 
-        artifacts.write_atomically(target / "set.csv", write)
+        files.write_atomically(target / "set.csv", write)
     shutil.copyfile(path.with_name("certificate.json"), target / "certificate.json")
     changed = []
     if form in ("idx", "imagefolder"):
@@ -140,35 +143,49 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     """The test accuracy of fresh networks trained on a set: by the protocol `psg`, or with `steps` steps, else the same."""
     import torch  # seconds that no other command needs to spend
 
-    from privset import datasets, devices, evaluation, networks
-    from privset.allocator import keep_freed_memory
-    from privset.progress import Progress
+    from privset.data import datasets
+    from privset.evaluation import training
+    from privset.jobs import devices
+    from privset.jobs.allocator import keep_freed_memory
+    from privset.jobs.progress import Progress
+    from privset.networks import classifiers
 
     certificates.verify(path)
-    if network not in networks.NETWORKS:
-        raise PrivsetError(f"--network {network}: choose from {', '.join(networks.NETWORKS)}")
+    if network not in classifiers.NETWORKS:
+        raise PrivsetError(f"--network {network}: choose from {', '.join(classifiers.NETWORKS)}")
     if seeds < 1 or (steps is not None and steps < 1):
         raise PrivsetError(f"--seeds {seeds}, --steps {steps}: must be 1 or more")
     keep_freed_memory()
     known = datasets.describe(data)
-    made = artifacts.read_set(path, classes=known.classes, shape=(known.channels, known.size, known.size))
-    schedule = evaluation.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision)
+    made = arrays.read_set(path, classes=known.classes, shape=known.shape)
+    schedule = training.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision)
     accuracies = []
     with devices.device(gpu=True) as device:
-        tensors = evaluation.tensors(made, datasets.load(data, train=False), known, device)
+        tensors = training.tensors(made, datasets.load(data, train=False), known, device)
         for seed in range(seeds):
             shown = Progress(f"{network} {seed + 1}/{seeds}", sys.stderr)
-            row, _ = evaluation.evaluate(
+            row, _ = training.evaluate(
                 *tensors,
+                network=network,
+                classes=known.classes,
+                schedule=schedule,
+                augmentation=known.augmentation,
                 generator=torch.Generator(device).manual_seed(seed),
                 start=shown.start,
-                report=lambda step, loss, shown=shown: shown.update(step, loss=lambda: float(loss)),
-                **{"network": network, "classes": known.classes, "schedule": schedule, "augmentation": known.augmentation},
+                report=shown.report,
             )
             accuracies.append(row["test_accuracy"])
     spread = f" ± {np.std(accuracies, ddof=1):.2f}" if seeds > 1 else ""
     each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
     print(f"{np.mean(accuracies):.2f}{spread} % of {known.title}'s test images, {network}, n = {seeds} ({each})")
+    return 0
+
+
+def schema(*, write: bool) -> int:
+    """The schema of config.yaml, to the terminal or to its file."""
+    from privset.methods import schema as configuration
+
+    print(configuration.write() if write else json.dumps(configuration.generate(), indent=2))
     return 0
 
 
@@ -192,8 +209,12 @@ def main(arguments: list[str] | None = None) -> int:
     scoring.add_argument("--steps", type=int, help="SGD steps instead of the paper's 1,001 epochs")
     scoring.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     scoring.add_argument("--seeds", type=int, default=3, metavar="N", help="networks")
+    describing = commands.add_parser("schema", help="print the JSON schema of config.yaml, as the code is now")
+    describing.add_argument("--write", action="store_true", help="into rules/schemas/config.schema.yaml, for editors")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "schema":
+            return schema(write=given.write)
         if given.command == "verify":
             return verify(given.paths)
         (path,) = _sets([given.path])[:1]

@@ -8,30 +8,41 @@ constants are not those of an exact (epsilon, delta); here the noise multiplier 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from privset import PrivsetError, accounting, optimisers
-from privset.methods import Run
-from privset.networks import ConditionalGenerator, initialise
-from privset.vault import Vault
+from privset import PrivsetError
+from privset.jobs.blocks import Block, Count, Positive
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.networks import optimisers
+from privset.networks.generators import ConditionalGenerator
+from privset.networks.weights import initialise
+from privset.privacy import accounting
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="DP-MERF", family="generator")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Block):
     """DP-MERF's hyper-parameters; the defaults are the published image code's."""
 
-    length_scale: float
+    length_scale: Positive
     """Variance-like length scale s of the frequencies, W ~ N(0, 1/s): 105 for digits, 127 for fashion (fixed constants)."""
-    features: int = 10_000
+    features: Annotated[int, Field(ge=2, multiple_of=2)] = 10_000
     """Dimension of the embedding per class (cosines and sines)."""
-    latent: int = 5
-    steps: int = 3000
-    batch_size: int = 100
-    learning_rate: float = 0.01
-    decay: float = 0.9
+    latent: Count = 5
+    """Dimension of a code."""
+    steps: Count = 3000
+    """Of the generator's training."""
+    batch_size: Annotated[int, Field(ge=2)] = 100
+    """Generated images per step."""
+    learning_rate: Positive = 0.01
+    """Of Adam."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Factor on the learning rate after each fifth of the steps."""
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from privset import continual
-from privset.methods import Run, dp_merf
-from privset.vault import Vault
+from privset.data import tasks
+from privset.jobs import streams
+from privset.jobs.blocks import Positive
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.methods import dp_merf
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="DP-MERF", family="generator", tasks=True)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(dp_merf.Config):
     """DP-MERF's hyper-parameters; the reference program's continual_learning/main_dpmerf.py has 1,000 features, and 0.1 as
     its learning rate."""
 
-    features: int = 1000
-    learning_rate: float = 0.1
+    features: Annotated[int, Field(ge=2, multiple_of=2)] = 1000
+    """Dimension of the embedding per class (cosines and sines)."""
+    learning_rate: Positive = 0.1
+    """Of Adam."""
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
@@ -28,7 +36,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         images, local = dp_merf.synthesize(vault.part(classes, local_labels=True), config, run)
         return [*kept, images, torch.tensor(classes, device=local.device)[local]]
 
-    kept = continual.over_tasks(run, continual.tasks(vault.facts.classes), learn, [])
+    kept = streams.over_tasks(run, tasks.sequence(vault.facts.classes), learn, [])
     images, labels = torch.cat(kept[::2]), torch.cat(kept[1::2])
     order = labels.argsort(stable=True)
     return images[order], labels[order]

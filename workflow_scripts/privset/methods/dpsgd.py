@@ -6,29 +6,38 @@ releases is the network's weights, as they are after each task.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from privset import accounting, continual, networks
-from privset.datasets import PublicFacts
-from privset.methods import Run
-from privset.vault import Vault
+from privset.data import tasks
+from privset.data.datasets import Dataset, PublicFacts
+from privset.jobs import streams
+from privset.jobs.blocks import Block, Count, Positive, parse
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.networks import classifiers
+from privset.privacy import accounting
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="DP-SGD classifier", family="classifier", releases="dpsgd", tasks=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleaseConfig:
+class ReleaseConfig(Block):
     """The defaults are the reference program's."""
 
-    epochs: int = 5
+    epochs: Count = 5
     """Of 1 / sampling rate steps each, rounded down, for every task."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Expected size of a Poisson batch."""
-    clip: float = 0.1
+    clip: Positive = 0.1
     """L2 clip of a record's gradient over all parameters."""
-    learning_rate: float = 0.01
-    width: int = 128
+    learning_rate: Positive = 0.01
+    """Of plain SGD."""
+    width: Count = 128
     """Channels of the ConvNet."""
     compile: bool = False
     """Compile the private step (`compiled.run`)."""
@@ -44,17 +53,28 @@ class Weights:
         """Everything by name, for a file."""
         return self.tensors
 
-    def network(self, task: int, config: ReleaseConfig, facts: PublicFacts) -> nn.Module:
-        """The classifier as it was after a task, counted from 0."""
-        network = build(config, facts, torch.Generator(next(iter(self.tensors.values())).device))
-        network.load_state_dict({name: values[task] for name, values in self.tensors.items()})
-        return network
+
+def networks(tensors: Mapping[str, Tensor], config: Mapping[str, Any], facts: Dataset | PublicFacts) -> list[nn.Module]:
+    """The classifier as it was after each task, from its weights by name and the block that it was trained with."""
+    stacked = next(iter(tensors.values()))
+    made = []
+    for task in range(len(stacked)):
+        network = build(parse(ReleaseConfig, config, "dpsgd"), facts, torch.Generator(stacked.device))
+        network.load_state_dict({name: values[task] for name, values in tensors.items()})
+        made.append(network)
+    return made
 
 
-def build(config: ReleaseConfig, facts: PublicFacts, generator: torch.Generator) -> nn.Module:
+def build(config: ReleaseConfig, facts: Dataset | PublicFacts, generator: torch.Generator) -> nn.Module:
     """The network as it is before the first task."""
-    shape = {"channels": facts.channels, "classes": facts.classes, "size": facts.size}
-    return networks.build("convnet", **shape, width=config.width, generator=generator)
+    return classifiers.build(
+        "convnet",
+        channels=facts.channels,
+        classes=facts.classes,
+        size=facts.size,
+        width=config.width,
+        generator=generator,
+    )
 
 
 def release(vault: Vault, config: ReleaseConfig, run: Run) -> Weights:
@@ -89,6 +109,6 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Weights:
             run.checkpoint({"step": step, "weights": weights})
         return [*kept, [weight.clone() for weight in weights]]
 
-    kept = continual.over_tasks(run, continual.tasks(vault.facts.classes), task, [])
+    kept = streams.over_tasks(run, tasks.sequence(vault.facts.classes), task, [])
     names = [name for name, _ in network.named_parameters()]
     return Weights({name: torch.stack(values) for name, values in zip(names, zip(*kept, strict=True), strict=True)})

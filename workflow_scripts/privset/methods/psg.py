@@ -8,55 +8,63 @@ from the private data. The networks are fresh and are trained on the set alone; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privset import PrivsetError, accounting, compiled, networks, optimisers, siamese
-from privset.methods import Run
-from privset.vault import Vault
+from privset.jobs.blocks import Block, Count, Positive
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.networks import classifiers, compiled, optimisers, siamese
+from privset.privacy import accounting
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="PSG", family="optimised set")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """PSG's hyper-parameters; the defaults are the paper's (reference program, main.py)."""
+class Matching(Block):
+    """How networks and gradients are matched; the defaults are the paper's (reference program, main.py)."""
 
-    outer: int
+    outer: Count
     """Outer steps per network: 1, 10, 20, 50 for 1, 10, 20, 50 samples per class in the paper."""
-    inner: int
+    inner: Count
     """Epochs of network training on the set between two outer steps: 1, 50, 25, 10 in the paper."""
-    iterations: int = 1000
+    iterations: Count = 1000
     """Fresh networks."""
-    batches: int = 10
+    batches: Count = 10
     """Private batches, each with one update of the images, per outer step."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Expected size of a Poisson batch."""
-    clip: float = 0.1
+    clip: Positive = 0.1
     """L2 clip of a record's gradient over all parameters."""
-    image_learning_rate: float = 0.1
-    image_momentum: float = 0.5
-    network_learning_rate: float = 0.01
+    network_learning_rate: Positive = 0.01
+    """Of plain SGD on the set."""
     network: str = "convnet"
-    """The matching network: any of `networks.NETWORKS`."""
-    width: int = 128
+    """The matching network: any of `classifiers.NETWORKS`."""
+    width: Count = 128
     """Channels of a ConvNet, hidden units of an MLP (the other networks have none to choose)."""
-    depth: int = 3
+    depth: Count = 3
     """Blocks of a ConvNet."""
-    metric: str = "gm"
+    metric: Literal["gm", "mse", "cos"] = "gm"
     """What makes two gradients similar: "gm" (the paper's, cosines of rows), "mse" or "cos" (`matching_loss`)."""
-    augmentation: str = "none"
+    augmentation: Literal["none", "siamese"] = "none"
     """"siamese": each release and the set's gradient see one random transformation (`siamese.draw`)."""
     weights_only: bool = False
     """Release (and clip) the gradients of kernels and matrices alone: the "gm" loss uses no others."""
     compile: bool = False
     """Compile the three inner computations: about a third faster after a minute's start; other bits, the same method."""
 
-    def __post_init__(self):
-        for name, known in (("metric", ("gm", "mse", "cos")), ("augmentation", ("none", "siamese"))):
-            if getattr(self, name) not in known:
-                raise PrivsetError(f"psg: {name} = {getattr(self, name)!r}: choose from {', '.join(known)}")
+
+class Config(Matching):
+    """PSG's hyper-parameters."""
+
+    image_learning_rate: Positive = 0.1
+    """Of SGD on the pixels."""
+    image_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Likewise."""
 
 
 def matching_loss(synthetic: list[Tensor], private: list[Tensor], metric: str = "gm") -> Tensor:
@@ -99,7 +107,7 @@ def _matching_step(
     return gradient, loss.detach()
 
 
-def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, run: Run) -> None:
+def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Matching, run: Run) -> None:
     """`config.inner` epochs of plain SGD on the set."""
     weights = [weight.detach() for weight in network.parameters()]
     for _ in range(config.inner):
@@ -111,7 +119,7 @@ def _train(network: nn.Module, images: Tensor, labels: Tensor, config: Config, r
 
 def match(
     vault: Vault,
-    config: Config,
+    config: Matching,
     run: Run,
     *,
     labels: Tensor,
@@ -134,7 +142,7 @@ def match(
         releases=config.iterations * config.outer * config.batches,
     )
     parameters = optimiser.parameters
-    shape = {"convnet": {"width": config.width, "depth": config.depth}, "mlp": {"width": config.width}}
+    sizes = {"convnet": {"width": config.width, "depth": config.depth}, "mlp": {"width": config.width}}
 
     run.start(config.iterations)
     done = 0
@@ -144,13 +152,13 @@ def match(
             parameter.data.copy_(saved)
         optimiser.load(state["optimiser"])
     for iteration in range(done + 1, config.iterations + 1):
-        network = networks.build(
+        network = classifiers.build(
             config.network,
             channels=facts.channels,
             classes=facts.classes,
             size=facts.size,
             generator=run.generator,
-            **shape.get(config.network, {}),
+            **sizes.get(config.network, {}),
         )
         for step in range(1, config.outer + 1):
             for _ in range(config.batches):
@@ -166,7 +174,11 @@ def match(
                 )
                 seen = render() if same is None else same(render())
                 gradient, loss = compiled.run(
-                    *(_matching_step, network, seen.detach(), labels, *private),
+                    _matching_step,
+                    network,
+                    seen.detach(),
+                    labels,
+                    *private,
                     compile=config.compile,
                     metric=config.metric,
                     weights_only=config.weights_only,
@@ -176,7 +188,8 @@ def match(
             if step < config.outer:
                 with torch.no_grad():
                     known = [(render().detach(), labels), *([others] if others else [])]
-                _train(network, *(torch.cat(parts) for parts in zip(*known, strict=True)), config, run)
+                images, all_labels = (torch.cat(parts) for parts in zip(*known, strict=True))
+                _train(network, images, all_labels, config, run)
         run.report(iteration, loss)
         run.snapshot(iteration, lambda: (render().detach(), labels))
         state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state()}

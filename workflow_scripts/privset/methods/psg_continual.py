@@ -7,24 +7,30 @@ are still noise; that is an option here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from privset import continual, optimisers
-from privset.methods import Run, psg
-from privset.vault import Vault
+from privset.data import tasks
+from privset.jobs import streams
+from privset.jobs.blocks import Count
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.methods import psg
+from privset.networks import optimisers
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="PSG", family="optimised set", tasks=True)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(psg.Config):
     """PSG's hyper-parameters with the loops of the reference program's continual_learning/main_ours.py."""
 
-    iterations: int = 200
+    iterations: Count = 200
     """Fresh networks per task."""
-    outer: int = 10
-    inner: int = 50
+    outer: Count = 10
+    """Outer steps per network."""
+    inner: Count = 50
+    """Epochs of network training on the set between two outer steps."""
     future_noise: bool = False
     """Train the networks on the noise images of later classes too, as the reference program does."""
 
@@ -34,16 +40,18 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     facts = vault.facts
     labels = run.balanced_labels(facts.classes)
     noise = torch.randn(len(labels), *facts.shape, generator=run.generator, device=vault.device)
-    sequence = continual.tasks(facts.classes)
+    sequence = tasks.sequence(facts.classes)
 
     def learn(classes: tuple[int, ...], images: Tensor, run: Run) -> Tensor:
-        own = continual.among(labels, classes)
+        own = tasks.among(labels, classes)
         before = tuple(label for task in sequence[: sequence.index(classes)] for label in task)
-        others = ~own if config.future_noise else continual.among(labels, before)
+        others = ~own if config.future_noise else tasks.among(labels, before)
         pixels = images[own].requires_grad_()
         images = images.clone()
         images[own] = psg.match(
-            *(vault.part(classes), config, run),
+            vault.part(classes),
+            config,
+            run,
             labels=labels[own],
             render=lambda: pixels,
             optimiser=optimisers.SGD([pixels], learning_rate=config.image_learning_rate, momentum=config.image_momentum),
@@ -51,4 +59,4 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         )
         return images
 
-    return continual.over_tasks(run, sequence, learn, noise), labels
+    return streams.over_tasks(run, sequence, learn, noise), labels

@@ -6,26 +6,32 @@ more samples of the same kind; they are kept for the pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from privset import PrivsetError, optimisers
-from privset.methods import Run, psg
-from privset.networks import LatentGenerator, initialise
-from privset.vault import Vault
+from privset import PrivsetError
+from privset.jobs.blocks import Count, Positive
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.methods import psg
+from privset.networks import optimisers
+from privset.networks.generators import LatentGenerator
+from privset.networks.weights import initialise
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="PSG with prior", family="optimised set")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config(psg.Config):
-    """PSG's hyper-parameters with the loops of the prior (reference program, main_prior.py); those of pixels have no effect."""
+class Config(psg.Matching):
+    """PSG's hyper-parameters with the loops of the prior (reference program, main_prior.py)."""
 
-    outer: int = 2
-    inner: int = 10
-    latent: int = 10
+    outer: Count = 2
+    """Outer steps per network."""
+    inner: Count = 10
+    """Epochs of network training on the set between two outer steps."""
+    latent: Count = 10
     """Dimension of a code."""
-    generator_learning_rate: float = 0.01
+    generator_learning_rate: Positive = 0.01
     """Of Adam, on the generator's weights."""
 
 
@@ -38,7 +44,9 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     generator = initialise(LatentGenerator(latent=config.latent, classes=facts.classes).to(device), run.generator)
     codes, fresh = (torch.randn(len(labels), config.latent, generator=run.generator, device=device) for _ in range(2))
     images = psg.match(
-        *(vault, config, run),
+        vault,
+        config,
+        run,
         labels=labels,
         render=lambda: generator(codes, labels),
         optimiser=optimisers.Adam(generator.parameters(), learning_rate=config.generator_learning_rate),

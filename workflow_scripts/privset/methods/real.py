@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from privset.methods import Run
-from privset.vault import Vault
+from privset.jobs.blocks import Block
+from privset.jobs.rows import Method
+from privset.jobs.run import Run
+from privset.privacy.vault import Vault
+
+METHOD = Method(title="Real data (not private)", family="real data")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Block):
     """Nothing to choose."""
 
 

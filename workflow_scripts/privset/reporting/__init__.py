@@ -1,6 +1,7 @@
-"""Tables and figures, from the tidy metrics, the certificates and resources/reported.csv, and from nothing else."""
+"""Tables, figures and timings, from the tidy metrics, the certificates and resources/reported.csv, and from nothing else. Private
+data never get here; only `augmentation`, `benchmarks` and `timings` import torch."""
 
-from privset.rows import method_of
+from privset.jobs import rows
 
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 NETWORKS = {
@@ -11,33 +12,30 @@ NETWORKS = {
     "resnet18": "ResNet18",
     "mlp": "MLP",
 }
-METHODS = {
-    "real": "Real data (not private)",
+REPORTED = {
     "dp_cgan": "DP-CGAN",
     "gpate": "G-PATE",
     "datalens": "DataLens",
     "gs_wgan": "GS-WGAN",
-    "dp_merf": "DP-MERF",
     "dp_sinkhorn": "DP-Sinkhorn",
-    "psg": "PSG",
-    "psg_prior": "PSG with prior",
-    "psm": "PSM (ours)",
-    "dpsgd": "DP-SGD classifier",
-    "dp_merf_continual": "DP-MERF",
-    "psg_continual": "PSG",
 }
-"""In the order of the paper's tables."""
-SMALL_SETS = ("psg", "psg_prior", "psg_continual", "psm")
-"""Methods, with their variants, that make another set for each number of samples per class."""
+"""Systems whose numbers the paper prints and that do not run here."""
+_PAPER = ("real", "dp_cgan", "gpate", "datalens", "gs_wgan", "dp_merf", "dp_sinkhorn", "psg", "psg_prior", "psm", "dpsgd")
+"""The order of the paper's tables."""
+METHODS = {name: method.title for name, method in rows.methods().items()} | REPORTED
+METHODS = {name: METHODS[name] for name in (*_PAPER, *sorted(METHODS.keys() - set(_PAPER)))}
+"""Titles in the order of the rows."""
 
 
 def is_small_set(row: str) -> bool:
-    return method_of(row) in SMALL_SETS
+    """Whether the row makes another set for each number of samples per class."""
+    method = rows.methods().get(rows.method_of(row))
+    return method is not None and method.family == "optimised set"
 
 
 def row_title(row: str) -> str:
     """ "PSG"; a variant's name follows its method's: "PSM (ours), features"."""
-    method = row if row in METHODS else method_of(row)
+    method = row if row in METHODS else rows.method_of(row)
     return ", ".join(filter(None, (METHODS[method], row[len(method) + 1 :].replace("_", " "))))
 
 

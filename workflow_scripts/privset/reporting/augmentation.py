@@ -8,9 +8,9 @@ import numpy as np
 import seaborn
 import torch
 
-from privset import augment, plain
-from privset.datasets import PublicFacts
-from privset.reporting.figures import STYLE, _save, plt
+from privset.data.datasets import PublicFacts
+from privset.evaluation import augment, plain
+from privset.reporting.figures import STYLE, plt, save
 
 
 def draw(pixels: np.ndarray, facts: PublicFacts, paths: list[Path], *, draws: int = 12) -> None:
@@ -34,4 +34,4 @@ def draw(pixels: np.ndarray, facts: PublicFacts, paths: list[Path], *, draws: in
                     )
                     axis.set(xticks=[], yticks=[])
         axes[0, 0].set_title("image")
-        _save(figure, paths)
+        save(figure, paths)

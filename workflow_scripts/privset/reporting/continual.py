@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from privset.artifacts import read_json
+from privset.jobs.rows import method_of
 from privset.reporting import DATASETS, METHODS, row_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
 from privset.reporting.tables import write_csv
-from privset.rows import method_of
+from privset.sets.files import read_json
 
 
 def tidy(paths: list[Path]) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from privset.artifacts import read_json
 from privset.reporting import DATASETS, is_small_set, method_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
 from privset.reporting.tables import write_csv
+from privset.sets.files import read_json
 
 
 def tidy(paths: list[Path]) -> pd.DataFrame:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from privset.artifacts import read_json, read_set, read_snapshots, write_atomically
-from privset.mosaic import mosaic
 from privset.reporting import DATASETS, is_small_set, method_title, row_title
+from privset.sets.arrays import read_set, read_snapshots
+from privset.sets.files import read_json, write_atomically
+from privset.sets.mosaic import mosaic
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from privset.artifacts import read_json, read_predictions
 from privset.reporting import DATASETS, method_title
 from privset.reporting.tables import Table
+from privset.sets.arrays import read_predictions
+from privset.sets.files import read_json
 
 RESAMPLES = 2000
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import t
 
-from privset.artifacts import read_json, write_atomically
+from privset.jobs.rows import method_of
 from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title
-from privset.rows import method_of
+from privset.sets.files import read_json, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +215,18 @@ def ablation(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
         difference = accuracy - per_set[dataset, epsilon, "psm"]
         n = len(difference)
         half = t.ppf(0.975, n - 1) * difference.std() / n**0.5 if n > 1 else float("nan")
-        numbers = {"accuracy": accuracy.mean(), "std": accuracy.std(), "sets": n, "difference": difference.mean()}
-        rows.append({"dataset": dataset, "epsilon": epsilon, "method": method, **numbers, "half_interval": half})
+        rows.append(
+            {
+                "dataset": dataset,
+                "epsilon": epsilon,
+                "method": method,
+                "accuracy": accuracy.mean(),
+                "std": accuracy.std(),
+                "sets": n,
+                "difference": difference.mean(),
+                "half_interval": half,
+            }
+        )
     frame = pd.DataFrame(rows)
     rank = pd.DataFrame(
         {"d": frame.dataset.map(datasets.index), "e": frame.epsilon.astype(float), "m": frame.method.map(_row_order)}

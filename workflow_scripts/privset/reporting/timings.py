@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from privset.artifacts import write_atomically
-from privset.benchmarks import OURS
 from privset.reporting import NETWORKS
-from privset.reporting.figures import STYLE, _save, plt
+from privset.reporting.benchmarks import OURS
+from privset.reporting.figures import STYLE, plt, save
+from privset.sets.files import write_atomically
 
 MARKERS = ("o", "s", "^", "v", "D", "x", "+", "P")
 
@@ -140,4 +140,4 @@ def _write(frame: pd.DataFrame, text: str, picture: Callable[[], plt.Figure], pa
                 write_atomically(path, lambda stream: stream.write(text))
             case ".png":
                 with seaborn.axes_style("whitegrid", rc=STYLE), plt.rc_context(STYLE):
-                    _save(picture(), [path])
+                    save(picture(), [path])

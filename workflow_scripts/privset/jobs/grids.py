@@ -1,0 +1,358 @@
+"""The grids: which cells, jobs and files a configuration asks for, and which of its blocks reach each of them.
+
+Pure functions of the validated configuration. A cell is a dictionary of the parts of its path: preset, dataset, method, epsilon,
+spc, seed, and for an evaluation network; the wildcards of a job are one. Whatever a path asks for that cannot exist ends in a
+PrivsetError of one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+from privset import PrivsetError
+from privset.data.datasets import DATASETS, DESCRIPTION, FILES, base_name
+from privset.jobs import rows
+from privset.jobs.config import epsilon_text
+
+Config = Mapping[str, Any]
+Cell = Mapping[str, str]
+
+CELL = "results/{preset}/sets/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}"
+SET = f"{CELL}/set.npz"
+CERTIFICATE = f"{CELL}/certificate.json"
+SNAPSHOTS = f"{CELL}/snapshots.npz"
+RELEASES = "results/{preset}/releases/{dataset}/{method}/eps{epsilon}/seed{seed}"
+RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
+METRICS = f"results/{{preset}}/metrics/{RUN}.json"
+PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
+SNAPSHOT_METRICS = f"results/{{preset}}/convergence/{RUN}.json"
+TASK_METRICS = "results/{preset}/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.json"
+CONFUSION = f"results/{{preset}}/figures/confusion/{RUN}"
+
+
+def paths(pattern: str, chosen: Iterable[Cell]) -> list[str]:
+    return [pattern.format_map(cell) for cell in chosen]
+
+
+def choose(what: str, value: str, known: Iterable[str]) -> Any:
+    """The value itself, or what a dictionary has under it."""
+    if value not in known:
+        raise PrivsetError(f"{what} = {value}: choose from {', '.join(known)}")
+    return known[value] if isinstance(known, Mapping) else value
+
+
+# ------------------------------------------------------------------------------------------------------------- one cell
+
+
+def preset_of(config: Config, cell: Cell) -> Config:
+    return choose("preset", cell["preset"], config["presets"])
+
+
+def datasets(config: Config, cell: Cell) -> list[str]:
+    return list(preset_of(config, cell)["datasets"])
+
+
+def noise_source(config: Config, cell: Cell) -> str:
+    return preset_of(config, cell)["noise"]
+
+
+def own_datasets(config: Config) -> Config:
+    """The user's own, by name."""
+    return config.get("datasets", {})
+
+
+def checked_dataset(config: Config, cell: Cell) -> str:
+    choose("dataset", base_name(cell["dataset"]), [*DATASETS, *own_datasets(config)])
+    return cell["dataset"]
+
+
+def own_dataset(config: Config, cell: Cell) -> Config:
+    """The block of a user's own dataset; other datasets' blocks do not concern this one."""
+    return {name: block for name, block in own_datasets(config).items() if name == cell["dataset"]}
+
+
+def data_files(config: Config, cell: Cell) -> list[str]:
+    return [f"results/data/{cell['dataset']}/{name}" for name in [*FILES, DESCRIPTION]]
+
+
+def method_block(preset: Config, row: str) -> Config:
+    """The configuration of a row: a method's, or that of a variant in the ablation, which says what differs from its method."""
+    methods = {**preset["methods"], **preset.get("continual", {}).get("methods", {})}
+    variants = preset.get("ablation", {}).get("variants", {})
+    choose("method", row, [*methods, *variants])
+    if row in methods:
+        return methods[row]
+    base = methods[rows.method_of(row)]
+    return base | {key: base.get(key, {}) | own for key, own in variants[row].items()}
+
+
+def checked(config: Config, cell: Cell) -> Cell:
+    """The cell, if there can be one; releases have no spc."""
+    preset = preset_of(config, cell)
+    text = epsilon_text(cell["epsilon"])
+    if text != cell["epsilon"]:
+        raise PrivsetError(f"epsilon = {cell['epsilon']}: it is spelled {text} in paths")
+    checked_dataset(config, cell)
+    method_block(preset, cell["method"])
+    real = rows.described(cell["method"]).family == "real data"
+    if real != (text == "inf"):
+        raise PrivsetError(f"method {cell['method']} with epsilon = {text}: eps inf belongs to method real alone")
+    if real and cell["spc"] != "all":
+        raise PrivsetError(f"spc = {cell['spc']}: the real data have spc = all")
+    for name, least in (("spc", 1), ("seed", 0)):
+        value = cell.get(name, str(least))
+        if not real or name == "seed":
+            whole = value.isascii() and value.isdigit() and str(int(value)) == value and int(value) >= least
+            if not whole:
+                raise PrivsetError(f"{name} = {value}: must be a whole number {'> 0' if least else '>= 0'}")
+    return cell
+
+
+def hyper_parameters(config: Config, cell: Cell) -> dict[str, Any]:
+    """The method's, overlaid by those of the set's size and by those of the dataset."""
+    checked(config, cell)
+    block = method_block(preset_of(config, cell), cell["method"])
+    by_spc = {str(spc): values for spc, values in block.get("by_spc", {}).items()}
+    by_dataset = block.get("by_dataset", {})
+    return {**block.get("config", {}), **by_spc.get(cell["spc"], {}), **by_dataset.get(cell["dataset"], {})}
+
+
+def release_parameters(config: Config, cell: Cell) -> Config:
+    """Those of a method that asks once for the sets of every size."""
+    checked(config, cell)
+    return method_block(preset_of(config, cell), cell["method"]).get("releases", {})
+
+
+def releases_behind(config: Config, cell: Cell) -> dict[str, str]:
+    """What a set is computed from: for a variant that asks the same of the data as its method, the method's own releases, so
+    that such rows differ in nothing but their sets."""
+    row, method = cell["method"], rows.method_of(cell["method"])
+    methods = preset_of(config, cell)["methods"]
+    if release_parameters(config, cell) == methods.get(method, {}).get("releases", {}):
+        row = method if method in methods else row
+    folder = RELEASES.format_map({**cell, "method": row})
+    return {"statistics": f"{folder}/statistics.npz", "certificate": f"{folder}/certificate.json"}
+
+
+def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
+    """How a network is trained on sets of a size: the default of the size class, overlaid by the network's own entries."""
+    choose("network", network, list(preset["networks"]))
+    evaluation = preset["evaluation"]
+    small = spc != "all" and int(spc) <= evaluation["small_up_to_spc"]
+    kind = evaluation["small_sets" if small else "large_sets"]
+    own = kind.get(network, {})
+    # An entry that counts epochs replaces one that counts steps, and the other way round.
+    replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
+    return {**{key: value for key, value in kind["default"].items() if key not in replaced}, **own}
+
+
+def schedule(config: Config, cell: Cell) -> dict[str, Any]:
+    checked(config, cell)
+    return schedule_of(preset_of(config, cell), cell["network"], spc=cell["spc"])
+
+
+def snapshot_schedule(config: Config, cell: Cell) -> dict[str, Any]:
+    """As on small sets: a generator's snapshots have at most 100 images per class."""
+    checked(config, cell)
+    return schedule_of(preset_of(config, cell), cell["network"], spc="1")
+
+
+def first_network(config: Config, cell: Cell) -> str:
+    return preset_of(config, cell)["networks"][0]
+
+
+def block_of(config: Config, cell: Cell, what: str, key: str) -> Config:
+    """A block that not every preset has; one line where there is none."""
+    return choose(what, cell["preset"], {name: block[key] for name, block in config["presets"].items() if key in block})
+
+
+def continual_of(config: Config, cell: Cell) -> Config:
+    return block_of(config, cell, "continual learning in preset", "continual")
+
+
+def _task_set_size(config: Config, cell: Cell) -> int | None:
+    """Samples per class of a method's sets in the continual experiment; None for a classifier, which makes none."""
+    return choose("method", cell["method"], continual_of(config, cell)["methods"]).get("spc")
+
+
+def learned(config: Config, cell: Cell) -> list[str]:
+    """What a method of the continual experiment made: its set or its releases, and the certificate."""
+    spc = _task_set_size(config, cell)
+    both = (f"{RELEASES}/statistics.npz", f"{RELEASES}/certificate.json") if spc is None else (SET, CERTIFICATE)
+    return [pattern.format_map({**cell, "spc": spc}) for pattern in both]
+
+
+def task_schedule(config: Config, cell: Cell) -> dict[str, Any]:
+    """As on the set; for a method without one there is nothing to train."""
+    spc = _task_set_size(config, cell)
+    return {} if spc is None else schedule_of(preset_of(config, cell), first_network(config, cell), spc=str(spc))
+
+
+def benchmark(config: Config, cell: Cell, name: str) -> dict[str, Any]:
+    """The sizes of a benchmark, with the preset's networks."""
+    preset = preset_of(config, cell)
+    return {"networks": preset["networks"], **choose("benchmark", name, preset.get("benchmarks", {}))}
+
+
+def configuration(config: Config, cell: Cell) -> dict[str, Any]:
+    """What the preset computes, with what it shares with the others."""
+    preset = preset_of(config, cell)
+    shared = {name: value for name, value in config.items() if name != "presets"}
+    return {**shared, "preset": cell["preset"], "presets": {cell["preset"]: preset}}
+
+
+# ------------------------------------------------------------------------------------------------------------- the grids
+
+
+def _cell(cell: Cell, dataset: str, method: str, epsilon: Any, spc: Any, seed: Any) -> dict[str, str]:
+    return {
+        "preset": cell["preset"],
+        "dataset": dataset,
+        "method": method,
+        "epsilon": epsilon_text(epsilon),
+        "spc": str(spc),
+        "seed": str(seed),
+    }
+
+
+def largest_epsilon(preset: Config) -> str:
+    return epsilon_text(max(map(float, preset["epsilon"])))
+
+
+def cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Every cell of a preset's tables."""
+    preset = preset_of(config, cell)
+    found = []
+    for dataset, (method, block) in product(preset["datasets"], preset["methods"].items()):
+        real = rows.described(method).family == "real data"
+        epsilons = ["inf"] if real else block.get("epsilon", preset["epsilon"])
+        for epsilon, spc, seed in product(epsilons, ["all"] if real else block["spc"], preset["set_seeds"]):
+            found.append(_cell(cell, dataset, method, epsilon, spc, seed))
+    return found
+
+
+def prior_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """PSG with the generator prior, and without it at the same epsilons and sizes."""
+    found = [made for made in cells(config, cell) if made["method"] == "psg_prior"]
+    return [{**made, "method": method} for method in ("psg", "psg_prior") for made in found]
+
+
+def sample_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """The first sets of every method at the largest epsilon: the smallest one, and the largest of at most ten per class."""
+    preset = preset_of(config, cell)
+    chosen = []
+    for made in cells(config, cell):
+        if (made["epsilon"], made["seed"]) == (largest_epsilon(preset), str(preset["set_seeds"][0])):
+            sizes = preset["methods"][made["method"]]["spc"]
+            if int(made["spc"]) in (min(sizes), max([size for size in sizes if size <= 10] or [min(sizes)])):
+                chosen.append(made)
+    return chosen
+
+
+def fresh_code_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Of those, the ones with the prior's images of fresh codes."""
+    return [made for made in sample_cells(config, cell) if made["method"] == "psg_prior"]
+
+
+def storage_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Every private method at the largest epsilon with each of the preset's storage sizes, and with its own largest."""
+    preset = preset_of(config, cell)
+    found = {}
+    for made in cells(config, cell):
+        if made["epsilon"] == largest_epsilon(preset) and made["method"] != "psg_prior":
+            for spc in [*preset.get("storage", []), int(made["spc"])]:
+                other = {**made, "spc": str(spc)}
+                found[tuple(other.values())] = other
+    return list(found.values())
+
+
+def ablation_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """PSM and its variants at the ablation's size of set and seeds, for every dataset, at the largest epsilon."""
+    preset, ablation = preset_of(config, cell), block_of(config, cell, "ablation in preset", "ablation")
+    grid = product(preset["datasets"], ["psm", *ablation["variants"]], ablation["seeds"])
+    return [_cell(cell, dataset, row, largest_epsilon(preset), ablation["spc"], seed) for dataset, row, seed in grid]
+
+
+def optimisation_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Of PSM's sets behind the ablation, those of its first seed."""
+    chosen = [made for made in ablation_cells(config, cell) if made["method"] == "psm"]
+    return [made for made in chosen if made["seed"] == chosen[0]["seed"]]
+
+
+def epsilon_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Every private method over the ablation's range of epsilon: small sets at its size, generators at their largest."""
+    preset, ablation = preset_of(config, cell), block_of(config, cell, "ablation in preset", "ablation")
+    methods = [row for row in preset["methods"] if row != "psg_prior" and rows.described(row).family != "real data"]
+    found = []
+    for dataset, row, epsilon, seed in product(preset["datasets"], methods, ablation["epsilon"], preset["set_seeds"]):
+        sizes = preset["methods"][row]["spc"]
+        spc = ablation["spc"] if ablation["spc"] in sizes else max(sizes)
+        found.append(_cell(cell, dataset, row, epsilon, spc, seed))
+    return found
+
+
+def continual_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Every stream of the continual experiment."""
+    block = continual_of(config, cell)
+    grid = product(preset_of(config, cell)["datasets"], block["methods"], block["epsilon"], block["seeds"])
+    return [_cell(cell, dataset, row, epsilon, "any", seed) for dataset, row, epsilon, seed in grid]
+
+
+def table_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
+    at the largest epsilon, with the sets of more than one image per class and the real data; the storage table every method
+    at every size of set."""
+    preset, table = preset_of(config, cell), cell["table"]
+    others = {
+        "table3": prior_cells,
+        "table_storage": storage_cells,
+        "ablation_psm": ablation_cells,
+        "fig_psm_epsilon": epsilon_cells,
+    }
+    networks = preset["networks"] if table == "table2" else preset["networks"][:1]
+    if table in others:
+        chosen = others[table](config, cell)
+    else:
+        known = [made for made in cells(config, cell) if made["method"] != "psg_prior"]
+        if table == "table1":
+            chosen = [made for made in known if made["epsilon"] != "inf"]
+        else:
+            chosen = [made for made in known if made["epsilon"] in (largest_epsilon(preset), "inf") and made["spc"] != "1"]
+    return [{**made, "network": network} for made, network in product(chosen, networks)]
+
+
+def table1_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
+    return table_runs(config, {**cell, "table": "table1"})
+
+
+def snapshot_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """The private cells at the largest epsilon; or PSG with and without the prior.
+
+    Not those of releases made once for every size: their snapshots are of post-processing alone.
+    """
+    preset = preset_of(config, cell)
+    chosen = prior_cells(config, cell)
+    if cell["figure"] == "fig_convergence":
+        chosen = [
+            made
+            for made in cells(config, cell)
+            if made["epsilon"] == largest_epsilon(preset)
+            and made["method"] != "psg_prior"
+            and rows.described(made["method"]).releases is None
+        ]
+    return [{**made, "network": preset["networks"][0]} for made in chosen]
+
+
+def tables(config: Config, preset: str) -> list[str]:
+    """The names of the preset's tables."""
+    prior = ["table3"] if "psg_prior" in config["presets"][preset]["methods"] else []
+    return ["table1", "table1_pairs", "table2", "table_privacy", *prior]
+
+
+def figures(config: Config, preset: str) -> list[str]:
+    """The names of the preset's figures."""
+    prior = ["fig_prior_convergence"] if "psg_prior" in config["presets"][preset]["methods"] else []
+    continual = ["fig_continual"] if "continual" in config["presets"][preset] else []
+    return ["fig_samples", "fig_convergence", *prior, *continual]

@@ -1,0 +1,70 @@
+"""What jobs need of a cluster: minutes and memory, from measured costs.
+
+Limits, not predictions: twice what a job is expected to take, and more with every attempt (an interrupted synthesis resumes,
+so attempts add up). docs/cluster.md has the measured seconds behind them. Functions of the configuration and a cell, like the
+grids.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from privset.data.datasets import base_name, dataset
+from privset.jobs import rows
+from privset.jobs.grids import Cell, Config, hyper_parameters, own_datasets
+
+SECONDS = {
+    # two cores, width 128; results/published/benchmarks
+    "cpu": {"private": 1.0, "image": 0.01, "training": 0.4},
+    # not measured: a cautious guess
+    "gpu": {"private": 0.02, "image": 1e-4, "training": 0.005},
+}
+"""One private step and its matching step, by images in the set; one step of network training on the set."""
+
+
+def gpus(config: Config) -> int:
+    """GPUs of a job that computes. "auto" looks for the driver's tool, not for torch: importing it would cost seconds."""
+    return int(shutil.which("nvidia-smi") is not None if config["gpu"] == "auto" else config["gpu"])
+
+
+def synthesis_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    values = hyper_parameters(config, cell)
+    if "outer" not in values:
+        return one_shot_minutes(config, cell, attempt)
+    seconds = SECONDS["gpu" if gpus(config) else "cpu"]
+    images = dataset(base_name(cell["dataset"]), own_datasets(config)).classes * int(cell["spc"])
+    steps = values.get("iterations", 1000) * values["outer"]
+    training = values["inner"] * -(-images // values.get("batch_size", 256)) * seconds["training"]
+    matching = values.get("batches", 10) * (seconds["private"] + images * seconds["image"])
+    tasks = 5 if rows.described(cell["method"]).tasks else 1
+    return attempt * (15 + 2 * round(tasks * steps * (matching + training) / 60))
+
+
+def one_shot_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    """A release over all records, and post-processing: minutes."""
+    return 60 * attempt
+
+
+def synthesis_memory(config: Config, cell: Cell, attempt: int) -> int:
+    """MB."""
+    return 8000 * attempt
+
+
+def evaluation_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    """Per network: a thousand epochs of three networks take minutes on a GPU, and up to hours on a CPU."""
+    return attempt * (20 if gpus(config) else 8 * 60)
+
+
+def evaluation_memory(config: Config, cell: Cell, attempt: int) -> int:
+    """MB."""
+    return 6000 * attempt
+
+
+def snapshot_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    """About a dozen snapshots, each evaluated on the first network."""
+    return 12 * evaluation_minutes(config, cell, attempt)
+
+
+def task_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    """Five tasks, each evaluated on the first network."""
+    return 5 * evaluation_minutes(config, cell, attempt)

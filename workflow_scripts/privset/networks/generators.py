@@ -1,0 +1,59 @@
+"""The generators of the generative methods and of PSG's prior. They see no record, so whatever they contain is harmless."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConditionalGenerator(nn.Module):
+    """ConvCondGen of DP-MERF (Harder et al., AISTATS 2021, code): a 28x28 grey image in [0, 1] from a latent code and a class.
+
+    Latent codes are (N, latent), labels (N,) integers. Batch normalisation is harmless here: the generator sees no record.
+    """
+
+    def __init__(self, *, latent: int, classes: int):
+        super().__init__()
+        self.latent, self.classes = latent, classes
+        self.body = nn.Sequential(
+            nn.Linear(latent + classes, 200),
+            nn.BatchNorm1d(200),
+            nn.ReLU(),
+            nn.Linear(200, 784),
+            nn.BatchNorm1d(784),
+            nn.Unflatten(1, (16, 7, 7)),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Conv2d(16, 8, 5, padding=2),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Conv2d(8, 1, 5, padding=2),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        return self.body(torch.cat([codes, nn.functional.one_hot(labels, self.classes).to(codes)], dim=1))
+
+
+class LatentGenerator(nn.Module):
+    """The prior of PSG's Table 3 (reference program, DCGAN): a 28x28 grey image in normalised units from a code and a class.
+
+    Latent codes are (N, latent), labels (N,) integers. Features are scaled to mean square 1 at every position ("pixel norm").
+    """
+
+    def __init__(self, *, latent: int, classes: int, width: int = 64):
+        super().__init__()
+        self.classes, self.width = classes, width
+        self.project = nn.Linear(latent + classes, 4 * width * 4 * 4)
+        self.up1 = nn.ConvTranspose2d(4 * width, 2 * width, 5)
+        self.up2 = nn.ConvTranspose2d(2 * width, width, 5)
+        self.up3 = nn.ConvTranspose2d(width, 1, 8, stride=2)
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        def activate(maps: Tensor) -> Tensor:
+            maps = maps.relu()
+            return maps * (maps.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+        one_hot = nn.functional.one_hot(labels, self.classes).to(codes)
+        maps = self.project(torch.cat([codes, one_hot], dim=1)).view(-1, 4 * self.width, 4, 4)
+        maps = activate(self.up1(activate(maps))[:, :, :7, :7])
+        return self.up3(activate(self.up2(maps)))

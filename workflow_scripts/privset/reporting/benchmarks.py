@@ -1,0 +1,265 @@
+"""Timings of the private step beside its peers: interleaved in one process, so that a noisy machine disturbs all alike."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from privset.evaluation import plain, training
+from privset.jobs.computation import Computation
+from privset.methods import psg
+from privset.networks import classifiers, compiled
+from privset.privacy.gradients import clipped_gradient_sum
+
+OURS = "privset"
+CLIP = 0.1
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> float:
+    """MB that a call needs above what was in use before it (0 where the system does not tell)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # memory that the C library keeps would hide what the call needs
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    except OSError:
+        return 0.0
+    before = status("VmRSS")
+    call()
+    return (status("VmHWM") - before) / 2**10
+
+
+def interleaved(
+    calls: dict[str, Callable[[], Any]],
+    *,
+    repeats: int,
+    device: torch.device,
+    tick: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """One row per call: median and quartiles of `repeats` rounds in each of which every call runs once, after a warm-up.
+
+    `ratio` is to the call named `privset`, of medians.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    memory = {}
+    for name, call in calls.items():
+        call()
+        memory[name] = peak_memory(call, device)
+    for _ in range(repeats):
+        for name, call in calls.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            begin = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds[name].append(time.perf_counter() - begin)
+        tick()
+    ours = statistics.median(seconds[OURS])
+    rows = []
+    for name, taken in seconds.items():
+        lower, median, upper = statistics.quantiles(taken, n=4, method="inclusive")
+        rows.append({"program": name, "seconds": median, "lower": lower, "upper": upper, "n": repeats})
+        rows[-1] |= {"fastest": min(taken), "ratio": median / ours, "peak_mb": memory[name]}
+    return rows
+
+
+class Timing:
+    """The rows of several `interleaved` measurements, with the progress of all of them."""
+
+    def __init__(self, job: Computation, title: str, *, rounds: int):
+        self.device, self.details, self.rows = torch.device(job.device), job.details, []
+        self.progress, self.done = job.progress(title), 0
+        self.progress.start(rounds)
+
+    def _tick(self) -> None:
+        self.done += 1
+        self.progress.update(self.done)
+
+    def add(self, where: dict[str, Any], calls: dict[str, Callable[[], Any]], *, repeats: int, factor: int = 1) -> None:
+        """Measure, and keep the rows under `where`, their seconds `factor` times as long."""
+        for row in interleaved(calls, repeats=repeats, device=self.device, tick=self._tick):
+            scaled = {key: row[key] * factor for key in ("seconds", "lower", "upper", "fastest")}
+            self.rows.append({**where, **row, **scaled})
+
+    def frame(self) -> pd.DataFrame:
+        """Every row, with the machine and the versions."""
+        versions = self.details["versions"]
+        machine = {"device": self.details["device"], "torch": versions["torch"], "opacus": versions["opacus"]}
+        return pd.DataFrame([{**row, **machine} for row in self.rows])
+
+
+def _convnet(width: int, device: torch.device) -> nn.Module:
+    generator = torch.Generator(device).manual_seed(0)
+    return classifiers.build("convnet", channels=1, classes=10, size=28, width=width, generator=generator)
+
+
+def private_gradient(*, batch: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Programs that compute the sum of clipped per-record gradients of a ConvNet, and two that compute the plain gradient.
+
+    Batches have a fixed size here and no noise is added: what is timed is the part in which the programs differ.
+    """
+    import opacus
+    from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+    from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+    from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
+
+    data = torch.Generator().manual_seed(1)
+    images = torch.randn(batch, 1, 28, 28, generator=data).to(device)
+    labels = torch.randint(10, (batch,), generator=data).to(device)
+
+    hooked = opacus.GradSampleModule(_convnet(width, device), loss_reduction="sum")
+    hooks_optimiser = DPOptimizer(
+        torch.optim.SGD(hooked.parameters(), lr=0.0),
+        noise_multiplier=0.0,
+        max_grad_norm=CLIP,
+        expected_batch_size=batch,
+        loss_reduction="sum",
+    )
+
+    def opacus_hooks() -> None:
+        hooks_optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(hooked(images), labels, reduction="sum").backward()
+        hooks_optimiser.clip_and_accumulate()
+
+    ghostly = GradSampleModuleFastGradientClipping(
+        _convnet(width, device), max_grad_norm=CLIP, use_ghost_clipping=True, loss_reduction="sum"
+    )
+    ghost_optimiser = DPOptimizerFastGradientClipping(
+        torch.optim.SGD(ghostly.parameters(), lr=0.0),
+        noise_multiplier=0.0,
+        max_grad_norm=CLIP,
+        expected_batch_size=batch,
+        loss_reduction="sum",
+    )
+    ghost_loss = DPLossFastGradientClipping(ghostly, ghost_optimiser, nn.CrossEntropyLoss(reduction="sum"), loss_reduction="sum")
+
+    def opacus_ghost() -> None:
+        ghost_optimiser.zero_grad(set_to_none=True)
+        ghost_loss(ghostly(images), labels).backward()
+
+    network = _convnet(width, device)
+    named = {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+    def loss_of_one(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(network, weights, (image[None],)), label[None])
+
+    per_record = torch.func.vmap(torch.func.grad(loss_of_one), in_dims=(None, 0, 0))
+
+    def vmap_grad() -> None:
+        rows = [gradient.flatten(1) for gradient in per_record(named, images, labels).values()]
+        norms = torch.stack([row.norm(dim=1) for row in rows]).norm(dim=0)
+        scale = (CLIP / (norms + 1e-6)).clamp(max=1.0)
+        for row in rows:
+            scale @ row
+
+    fused = torch.compile(network, dynamic=False)
+
+    def plain(model: nn.Module) -> None:
+        torch.autograd.grad(F.cross_entropy(model(images), labels), list(network.parameters()))
+
+    def ours(compile: bool) -> None:
+        clipped_gradient_sum(network, images, labels, clip=CLIP, compile=compile)
+
+    return {
+        OURS: lambda: ours(True),
+        "privset, not compiled": lambda: ours(False),
+        "Opacus hooks": opacus_hooks,
+        "Opacus ghost clipping": opacus_ghost,
+        "vmap(grad)": vmap_grad,
+        "not private": lambda: plain(network),
+        "not private, compiled": lambda: plain(fused),
+    }
+
+
+def matching_step(*, images: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """PSG's update of the images: our compiled step and the same by plain autograd."""
+    network = _convnet(width, device)
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.randn(images, 1, 28, 28, generator=generator).to(device)
+    labels = (torch.arange(images) * 10 // images).to(device)
+    private = [torch.randn(p.shape, generator=generator).to(device) for p in network.parameters()]
+
+    def step(compile: bool) -> None:
+        compiled.run(psg._matching_step, network, pixels, labels, *private, compile=compile, metric="gm", weights_only=False)
+
+    def autograd() -> None:
+        seen = pixels.detach().requires_grad_()
+        parameters = list(network.parameters())
+        loss = F.cross_entropy(network(seen), labels)
+        torch.autograd.grad(psg.matching_loss(list(torch.autograd.grad(loss, parameters, create_graph=True)), private), [seen])
+
+    return {OURS: lambda: step(True), "privset, not compiled": lambda: step(False), "plain autograd": autograd}
+
+
+def evaluation_epoch(*, network: str, images: int, precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """One training step of the evaluation, augmentation included, on a batch of at most 256 of `images` images.
+
+    An epoch is `batches(images)` such steps. The peer is the loop as published programs write it (`plain`).
+    """
+    data = torch.Generator().manual_seed(3)
+    pixels = torch.randn(min(images, 256), 1, 28, 28, generator=data).to(device)
+    labels = torch.randint(10, (len(pixels),), generator=data).to(device)
+    generator = torch.Generator(device).manual_seed(4)
+
+    def build() -> nn.Module:
+        return classifiers.build(network, channels=1, classes=10, size=28, generator=generator)
+
+    models = {name: build() for name in ("ours", "float32", "plain")}
+    random = np.random.default_rng(5)
+    optimiser = torch.optim.SGD(models["plain"].parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def ours(name: str, **options: Any) -> None:
+        schedule = training.Schedule(steps=1, batch_size=256, **options)
+        training.train(models[name], pixels, labels, schedule, augmentation="crop_scale_rotate", generator=generator)
+
+    def loop() -> None:
+        augmented = plain.augment(pixels.cpu(), random).to(device)
+        optimiser.zero_grad()
+        F.cross_entropy(models["plain"](augmented), labels).backward()
+        optimiser.step()
+
+    return {
+        OURS: lambda: ours("ours", precision=precision),
+        "privset, float32": lambda: ours("float32"),
+        "plain loop": loop,
+    }
+
+
+def batches(images: int) -> int:
+    """Steps of an epoch."""
+    return -(-images // 256)
+
+
+def testing(*, network: str, images: int, precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Predictions for `images` test images."""
+    model = classifiers.build(network, channels=1, classes=10, size=28, generator=torch.Generator(device).manual_seed(4))
+    pixels = torch.randn(images, 1, 28, 28, generator=torch.Generator().manual_seed(3)).to(device)
+    labels = torch.zeros(images, dtype=torch.int64, device=device)
+    return {
+        OURS: lambda: training.predict(model, pixels, precision=precision),
+        "privset, float32": lambda: training.predict(model, pixels, precision="float32"),
+        "plain loop": lambda: plain.accuracy(model, pixels, labels),
+    }

@@ -1,0 +1,120 @@
+"""Arrays on disk: sets, released statistics, snapshots and predictions. Members of a zip, and no pickles anywhere."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from privset import PrivsetError
+from privset.sets.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Set:
+    """A synthetic set as it is stored."""
+
+    images: np.ndarray
+    """(N, C, H, W) float32 in pixel units (0 black, 1 white, not clamped)."""
+    labels: np.ndarray
+    """(N,) int64."""
+    tiles: int = 1
+    """Each stored image holds tiles x tiles training images (`privset.tiles`)."""
+    soft_labels: np.ndarray | None = None
+    """(N * tiles^2, classes) float32, rows that sum to 1: what to train the training images towards, instead of `labels`."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def write_set(path: Path, made: Set) -> None:
+    check_set(made, classes=None, where=str(path))
+    arrays = {"images": made.images, "labels": made.labels}
+    if made.tiles > 1:
+        arrays["tiles"] = np.int64(made.tiles)
+    if made.soft_labels is not None:
+        arrays["soft_labels"] = made.soft_labels
+    write_atomically(path, lambda stream: np.savez(stream, **arrays), mode="wb")
+
+
+def read_set(path: Path, *, classes: int | None = None, shape: tuple[int, int, int] | None = None) -> Set:
+    """The inverse of `write_set`. Raises PrivsetError, with the reason in one line, for anything that is not a whole set."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            optional = {"tiles": int(archive.get("tiles", 1)), "soft_labels": archive.get("soft_labels")}
+            made = Set(archive["images"], archive["labels"], **optional)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable set ({error}); delete it and run again") from error
+    check_set(made, classes=classes, where=str(path))
+    if shape is not None and made.images.shape[1:] != shape:
+        raise PrivsetError(f"{path}: images are {made.images.shape[1:]}, not {shape}; it was made for another dataset")
+    return made
+
+
+def check_set(made: Set, *, classes: int | None, where: str) -> None:
+    """Raise PrivsetError unless the arrays form a set: types, shapes, finite pixels, known labels, no class missing."""
+    images, labels, soft = made.images, made.labels, made.soft_labels
+    if images.dtype != np.float32 or labels.dtype != np.int64:
+        raise PrivsetError(f"{where}: images are {images.dtype} and labels {labels.dtype}, not float32 and int64")
+    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels) or len(labels) == 0:
+        raise PrivsetError(f"{where}: images {images.shape} and labels {labels.shape} are not (N, C, H, W) and (N,)")
+    if not np.isfinite(images).all():
+        raise PrivsetError(f"{where}: images contain NaN or infinity")
+    if classes is not None and not np.array_equal(np.unique(labels), np.arange(classes)):
+        raise PrivsetError(f"{where}: labels are not all of 0..{classes - 1} ({np.unique(labels).tolist()})")
+    if made.tiles < 1 or any(side % made.tiles for side in images.shape[2:]):
+        raise PrivsetError(f"{where}: images of {images.shape[2:]} cannot be cut into {made.tiles} x {made.tiles} tiles")
+    if soft is not None:
+        expected = (len(images) * made.tiles**2, soft.shape[-1] if classes is None else classes)
+        if soft.dtype != np.float32 or soft.shape != expected:
+            raise PrivsetError(f"{where}: soft labels are {soft.dtype} {soft.shape}, not float32 {expected}")
+        if not (np.isfinite(soft).all() and (soft >= 0).all() and np.allclose(soft.sum(1), 1, atol=1e-4)):
+            raise PrivsetError(f"{where}: soft labels are not probabilities")
+
+
+# ------------------------------------------------------------------------------------------------------------ statistics
+
+
+def write_statistics(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What a method released, with the networks that it was computed with: named arrays, all finite."""
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise PrivsetError(f"{path}: {', '.join(broken)} contain NaN or infinity; lower the method's learning rate")
+    write_atomically(path, lambda stream: np.savez(stream, **arrays), mode="wb")
+
+
+def read_statistics(path: Path) -> dict[str, np.ndarray]:
+    """The inverse of `write_statistics`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable file of arrays ({error}); delete it and run again") from error
+
+
+def read_snapshots(path: Path) -> dict[str, np.ndarray]:
+    """A cell's snapshots (`cells.Trajectory.write_snapshots`)."""
+    arrays = read_statistics(path)
+    if not {"step", "epsilon_spent", "images", "labels"} <= set(arrays) or not np.isfinite(arrays["images"]).all():
+        raise PrivsetError(f"{path} is not a file of snapshots; delete it and run again")
+    return arrays
+
+
+# ----------------------------------------------------------------------------------------------------------- predictions
+
+
+def write_predictions(path: Path, predicted: np.ndarray, labels: np.ndarray) -> None:
+    """What each run said about each test image: `predicted` (R, N) and the true `labels` (N,), both uint8."""
+    arrays = {"predicted": predicted.astype(np.uint8), "labels": labels.astype(np.uint8)}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `write_predictions`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["predicted"], archive["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PrivsetError(f"{path} is not a readable file of predictions ({error}); delete it and run again") from error

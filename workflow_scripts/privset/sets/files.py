@@ -1,0 +1,79 @@
+"""Whole files: written atomically, read with checks, recognised by their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from privset import PrivsetError
+
+
+def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w", *, secret: bool = False) -> None:
+    """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all.
+
+    A `secret` file is readable by its owner alone, from its first byte on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with open(partial, mode, opener=lambda name, flags: os.open(name, flags, 0o600 if secret else 0o666)) as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PrivsetError(f"{path} could not be written: {error.strerror}; nothing was replaced") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON; infinities as the string "inf" (JSON has no infinity)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and math.isinf(value):
+            return "inf"
+        return value
+
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda stream: stream.write(text))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PrivsetError(f"{path} is not readable JSON ({error}); delete it and run again") from error
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def matching_certificate(set_path: Path, certificate_path: Path) -> dict[str, Any]:
+    """The certificate of a set. Raises PrivsetError if it was issued for other bytes."""
+    stated = read_json(certificate_path)
+    if not isinstance(stated, dict):
+        raise PrivsetError(f"{certificate_path} is not a certificate; delete it and run again")
+    if stated.get("set_sha256") != sha256(set_path):
+        raise PrivsetError(
+            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. "
+            "Delete both and run again"
+        )
+    return stated
+
+
+def summary(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of the certificate of the set behind it."""
+    keys = ("epsilon", "delta", "private", "neighbouring_relation", "noise_source", "set_sha256")
+    return {key: stated[key] for key in keys}
