@@ -61,6 +61,7 @@ def test_a_method_of_ones_own_is_one_file_and_one_block(tmp_path):
         "mean_image": {"spc": [1], "config": {"clip": 10}},
         "mean_image_small_clip": {"spc": [1], "config": {"clip": 1}},
     }
+    tiny["evaluation"]["small_sets"]["mlp"] = {"epochs": 300, "learning_rate": 0.05}
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(config))
     planned = snakemake(path, "-n", "table1", "--cores", "1", "--configfile", str(own))

@@ -1,0 +1,138 @@
+"""The grids are functions of the configuration: cells, runs of tables, overlays, schedules, and one line for what cannot be."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from privset import PrivsetError
+from privset.jobs import grids, needs
+
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
+QUICK, PAPER = {"preset": "quick"}, {"preset": "paper"}
+CELL = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "10", "seed": "0", "network": "mlp"}
+
+
+def edited(**quick):
+    config = copy.deepcopy(CONFIG)
+    config["presets"]["quick"] |= quick
+    return config
+
+
+def test_cells_are_the_product_of_what_each_method_asks_for():
+    found = grids.cells(CONFIG, QUICK)
+    counts = {}
+    for cell in found:
+        counts[cell["method"]] = counts.get(cell["method"], 0) + 1
+    # two datasets; two epsilons (the prior: one, the real data: infinity), two sizes (DP-MERF one, the real data all)
+    assert counts == {"psg": 8, "psg_prior": 4, "psm": 8, "dp_merf": 4, "real": 2}
+    assert {(cell["epsilon"], cell["spc"]) for cell in found if cell["method"] == "real"} == {("inf", "all")}
+    assert len({tuple(cell.values()) for cell in found}) == len(found)
+
+
+def test_another_seed_adds_as_many_cells_again():
+    once, twice = (grids.cells(edited(set_seeds=seeds), QUICK) for seeds in ([0], [0, 7]))
+    assert len(twice) == 2 * len(once) and {cell["seed"] for cell in twice} == {"0", "7"}
+
+
+@pytest.mark.parametrize(
+    ("table", "methods", "networks", "epsilons"),
+    [
+        ("table1", {"psg", "psm", "dp_merf"}, 1, {"1", "10"}),
+        ("table2", {"psg", "psm", "dp_merf", "real"}, 6, {"10", "inf"}),
+        ("table3", {"psg", "psg_prior"}, 1, {"10"}),
+        ("table_storage", {"psg", "psm", "dp_merf", "real"}, 1, {"10"}),
+        ("fig_psm_epsilon", {"psg", "psm", "dp_merf"}, 1, {"0.1", "0.3", "1", "3", "10", "20"}),
+    ],
+)
+def test_runs_of_a_table(table, methods, networks, epsilons):
+    runs = grids.table_runs(CONFIG, {**QUICK, "table": table})
+    expected = {*epsilons, "inf"} if table == "table2" else epsilons
+    assert {run["method"] for run in runs} == methods - ({"real"} if table == "table_storage" else set())
+    assert len({run["network"] for run in runs}) == networks
+    assert {run["epsilon"] for run in runs} == expected
+    if table == "table2":
+        assert "1" not in {run["spc"] for run in runs}
+    if table == "table_storage":
+        assert {run["spc"] for run in runs if run["method"] == "psg"} == {"1", "10", "20", "50"}
+
+
+def test_overlays_of_size_and_dataset():
+    config = edited(
+        methods={
+            "psg": {
+                "spc": [1, 10],
+                "config": {"clip": 0.1, "width": 16},
+                "by_spc": {10: {"width": 8, "inner": 2}},
+                "by_dataset": {"mnist": {"inner": 3}},
+            }
+        }
+    )
+    assert grids.hyper_parameters(config, CELL) == {"clip": 0.1, "width": 8, "inner": 3}
+    assert grids.hyper_parameters(config, {**CELL, "spc": "1"}) == {"clip": 0.1, "width": 16, "inner": 3}
+    assert grids.hyper_parameters(config, {**CELL, "dataset": "fashion_mnist"}) == {"clip": 0.1, "width": 8, "inner": 2}
+
+
+def test_a_variant_says_what_differs_from_its_method():
+    preset = CONFIG["presets"]["quick"]
+    base, variant = (grids.method_block(preset, row) for row in ("psm", "psm_mosaics"))
+    assert variant["config"] == {**base["config"], "tiles": 2} and variant["releases"] == base["releases"]
+
+
+def test_variants_that_ask_the_same_of_the_data_share_the_methods_releases():
+    cell = {**CELL, "method": "psm_mosaics"}
+    assert "/psm/eps10/seed0/" in grids.releases_behind(CONFIG, cell)["statistics"]
+    alone = grids.releases_behind(CONFIG, {**cell, "method": "psm_features_alone"})
+    assert alone["certificate"] == "results/quick/releases/mnist/psm_features_alone/eps10/seed0/certificate.json"
+
+
+def test_schedules_by_the_size_of_the_set_and_the_network():
+    small = {"default": {"steps": 5, "seeds": 2}, "mlp": {"epochs": 7}}
+    config = edited(evaluation={"small_up_to_spc": 10, "small_sets": small, "large_sets": {"default": {"steps": 9}}})
+    assert grids.schedule(config, CELL) == {"seeds": 2, "epochs": 7}  # epochs replace steps
+    assert grids.schedule(config, {**CELL, "network": "lenet"}) == {"steps": 5, "seeds": 2}
+    assert grids.schedule(config, {**CELL, "spc": "11"}) == {"steps": 9}
+    assert grids.snapshot_schedule(config, {**CELL, "spc": "1000"}) == {"seeds": 2, "epochs": 7}
+
+
+def test_the_continual_experiment_has_sets_and_one_classifier():
+    assert len(grids.continual_cells(CONFIG, PAPER)) == 2 * 4 * 2 * 3
+    folder = "results/quick/sets/mnist/psg_continual/eps10/spc10/seed0"
+    sets = grids.learned(CONFIG, {**CELL, "method": "psg_continual"})
+    assert sets == [f"{folder}/set.npz", f"{folder}/certificate.json"]
+    weights = grids.learned(CONFIG, {**CELL, "method": "dpsgd"})
+    assert weights[0] == "results/quick/releases/mnist/dpsgd/eps10/seed0/statistics.npz"
+    assert grids.task_schedule(CONFIG, {**CELL, "method": "dpsgd"}) == {}
+
+
+def test_snapshots_of_post_processing_alone_are_not_evaluated():
+    for figure, methods in (("fig_convergence", {"psg", "dp_merf"}), ("fig_prior_convergence", {"psg", "psg_prior"})):
+        runs = grids.snapshot_runs(CONFIG, {**QUICK, "figure": figure})
+        assert {run["method"] for run in runs} == methods
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"epsilon": "10.0"}, "epsilon = 10.0: it is spelled 10 in paths"),
+        ({"epsilon": "inf"}, "method psg with epsilon = inf: eps inf belongs to method real alone"),
+        ({"method": "real"}, "method real with epsilon = 10: eps inf belongs to method real alone"),
+        ({"method": "real", "epsilon": "inf"}, "spc = 10: the real data have spc = all"),
+        ({"spc": "010"}, "spc = 010: must be a whole number > 0"),
+        ({"seed": "-1"}, "seed = -1: must be a whole number >= 0"),
+        ({"dataset": "minst"}, "dataset = minst: choose from mnist, fashion_mnist, cifar10, digits"),
+        ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, calibration"),
+    ],
+)
+def test_cells_that_cannot_be(change, line):
+    with pytest.raises(PrivsetError) as error:
+        grids.checked(CONFIG, {**CELL, **change})
+    assert str(error.value) == line
+
+
+def test_limits_grow_with_the_work_and_the_attempt():
+    small, large = ({**CELL, "preset": "paper", "spc": spc} for spc in ("1", "20"))
+    assert needs.synthesis_minutes(CONFIG, large, 1) > needs.synthesis_minutes(CONFIG, small, 1) > 15
+    assert needs.synthesis_minutes(CONFIG, small, 3) == 3 * needs.synthesis_minutes(CONFIG, small, 1)
+    assert needs.gpus({**CONFIG, "gpu": True}) == 1 and needs.gpus({**CONFIG, "gpu": False}) == 0
