@@ -82,6 +82,19 @@ def rows_of(*families, once):
     return "(?:" + "|".join(f"{name}(?:_[a-z0-9_]+)?" for name in names) + ")"
 
 
+def report_inputs(config, cell):
+    """The results of the configured preset: the second Snakemake has the same."""
+    grids.choose("preset (of the report)", cell["preset"], [config["preset"]])
+    return rules.all_results.input
+
+
+def report_options(given):
+    """The configuration of this run, for the Snakemake that writes the report."""
+    files = [os.path.relpath(path) for path in given.configfiles]
+    options = {"--configfile": files, "--config": given.config_args}
+    return [word for name, words in options.items() if words for word in (name, *words)]
+
+
 CONDENSING = rows_of("optimised set", "generator", once=True)
 RELEASING = rows_of("optimised set", "generator", "classifier", once=True)
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from privset.jobs.frame import job
-from privset.reporting import tables
+from privset.reporting import formats, tables
 
 
 def main(smk):
     with job(smk):
-        tables.write_csv(tables.tidy(list(map(Path, smk.input))), Path(smk.output[0]))
+        formats.write_csv(tables.tidy(list(map(Path, smk.input))), Path(smk.output[0]))
 
 
 if "snakemake" in globals():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from privset.jobs.frame import job
-from privset.reporting import tables
+from privset.reporting import formats, tables
 
 
 def main(smk):
@@ -18,7 +18,7 @@ def main(smk):
         else:
             reported = pd.read_csv(smk.input.reported, dtype=text)
             table = tables.comparison(smk.wildcards.table, metrics, reported, datasets=smk.params.datasets)
-        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+        formats.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
 
 
 if "snakemake" in globals():

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from privset.jobs.frame import job
-from privset.reporting import pairs, tables
+from privset.reporting import formats, pairs
 
 
 def main(smk):
     with job(smk):
         table = pairs.table(list(map(Path, smk.input.metrics)), list(map(Path, smk.input.predictions)))
-        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+        formats.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
 
 
 if "snakemake" in globals():

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from privset.jobs.frame import job
-from privset.reporting import tables
+from privset.reporting import formats, tables
 
 
 def main(smk):
     with job(smk):
         table = tables.privacy(list(map(Path, smk.input.certificates)))
-        tables.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
+        formats.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
 
 
 if "snakemake" in globals():

@@ -138,7 +138,7 @@ def test_a_changed_module_reruns_what_uses_it(finished, edited):
         "device, facts = vault.device, vault.facts\n    facts, device =",
     )
     assert plan(path)["synthesize"] == 3  # with the one that learns task by task
-    edited("workflow_scripts/privset/augment.py", "0.8 + 0.4 *", "0.80 + 0.4 *")
+    edited("workflow_scripts/privset/evaluation/augment.py", "0.8 + 0.4 *", "0.80 + 0.4 *")
     jobs = plan(path)
     assert (jobs["synthesize"], jobs["evaluate"], jobs["evaluate_tasks"]) == (3, 15, 3)
 
@@ -196,6 +196,20 @@ def test_evaluating_again_gives_identical_numbers_and_a_lost_one_comes_back_alon
     assert planned(result.stdout) == {"evaluate": 1}
     assert [run["test_accuracy"] for run in files.read_json(file)["runs"]] == before
     assert np.array_equal(arrays.read_predictions(file.with_suffix(".npz"))[0], predicted)
+
+
+def test_what_the_readme_offers_on_request(finished):
+    """Timings beside the peers, and the picture of the augmentation; both have their own rules, outside `all`."""
+    path, _ = finished
+    picture = "results/data/digits/augmentation.png"
+    result = snakemake(path, "benchmarks", picture, *DIGITS)
+    assert result.returncode == 0, result.stdout
+    for name, programs in (("private_step", 7), ("evaluation", 3)):
+        frame = pd.read_csv(path / f"results/tiny/benchmarks/{name}.csv")
+        assert frame.program.nunique() >= programs and (frame.seconds > 0).all() and frame.n.eq(2).all()
+        assert "| privset" in (path / f"results/tiny/benchmarks/{name}.md").read_text()
+        assert Image.open(path / f"results/tiny/benchmarks/{name}.png").size[0] > 500
+    assert Image.open(path / picture).size[0] > 500
 
 
 def test_a_confusion_matrix_by_its_path(finished):

@@ -21,7 +21,7 @@ def prepared(path):
     for name, old, new in (
         ("tests/config/digits.yaml", "iterations: 4,", "iterations: 60,"),
         ("tests/config/digits.yaml", "mlp: {seeds: 2, epochs: 20}", "mlp: {seeds: 2, epochs: 1000}"),
-        ("workflow_scripts/privset/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),
+        ("workflow_scripts/privset/jobs/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),
     ):
         text = (path / name).read_text()
         assert old in text

@@ -45,8 +45,8 @@ def prepared(path, *, seconds):
     config["presets"]["tiny"]["methods"]["psg"]["config"]["iterations"] = 40
     (path / "tests/config/digits.yaml").write_text(yaml.safe_dump(config))
     for name, old, new in (
-        ("workflow_scripts/privset/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),
-        ("workflow_scripts/privset/progress.py", "INTERVAL = 30.0", "INTERVAL = 1.0"),
+        ("workflow_scripts/privset/jobs/checkpoints.py", "INTERVAL = 30.0", "INTERVAL = 0.0"),
+        ("workflow_scripts/privset/jobs/progress.py", "INTERVAL = 30.0", "INTERVAL = 1.0"),
         (
             "workflow_scripts/privset/methods/psg.py",
             "        run.report(",

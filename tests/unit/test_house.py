@@ -108,5 +108,4 @@ def test_scripts_are_thin_and_modules_can_be_read_in_one_sitting():
     long = {path.name: len(path.read_text().splitlines()) for path in SCRIPTS.glob("*.py")}
     assert {name: lines for name, lines in long.items() if lines > 40} == {}
     long = {str(path.relative_to(LIBRARY)): len(path.read_text().splitlines()) for path in LIBRARY.rglob("*.py")}
-    # grids.py and tables.py are lists of short functions, one for each table.
-    assert {name for name, lines in long.items() if lines > 350} <= {"jobs/grids.py", "reporting/tables.py"}
+    assert {name for name, lines in long.items() if lines > 350} <= {"jobs/grids.py"}  # says why at its top

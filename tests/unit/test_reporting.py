@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from privset.reporting import continual, convergence, figures, pairs, tables
+from privset.reporting import continual, convergence, figures, formats, pairs, tables
 from privset.sets import files
 from privset.sets.mosaic import mosaic
 
@@ -85,7 +85,7 @@ def test_table2_has_six_networks_and_the_real_data_first():
 def test_four_forms_of_a_table(tmp_path):
     table = table1(runs("psg", "10", "10", [[90.0, 91.0]]))
     paths = [tmp_path / f"t{suffix}" for suffix in (".csv", ".md", ".tex", ".html")]
-    tables.write(table, paths, preset="quick")
+    formats.write(table, paths, preset="quick")
     assert pd.read_csv(paths[0]).preset.unique().tolist() == ["quick"]
     text = paths[1].read_text()
     assert "(quick preset)" in text and "90.5 ± 0.7" in text and "| PSG (spc=10)" in text

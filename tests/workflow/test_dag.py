@@ -221,11 +221,20 @@ def test_containers_name_what_exists(repository):
         assert definition.count(f"\n{section}\n") == 1
 
 
+SETUP = r"(?:python3 -m pip install --target \.uv uv && \.uv/bin/uv run )?"
 DOCUMENTED = [
     (file.name, line)
     for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for line in re.findall(r"^(?:pip install uv && )?(?:uv run )?(snakemake [^#\n]+)", file.read_text(), re.MULTILINE)
+    for line in re.findall(rf"^{SETUP}(snakemake [^#\n]+)", file.read_text(), re.MULTILINE)
 ]
+
+
+def test_the_two_commands_of_the_readme_are_among_them_and_the_gate_runs_the_tests():
+    printed = (ROOT / "README.md").read_text()
+    assert re.search(rf"^{SETUP[:-1]}snakemake --cores 2 all_tables$", printed, re.MULTILINE)
+    assert re.search(rf"^{SETUP[:-1]}pytest$", printed, re.MULTILINE)
+    assert ("README.md", "snakemake --cores 2 all_tables") in DOCUMENTED
+    assert re.search(r"^uv run pytest$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize(("file", "line"), DOCUMENTED, ids=[line.strip() for _, line in DOCUMENTED])

@@ -2,7 +2,7 @@
 
 Pure functions of the validated configuration. A cell is a dictionary of the parts of its path: preset, dataset, method, epsilon,
 spc, seed, and for an evaluation network; the wildcards of a job are one. Whatever a path asks for that cannot exist ends in a
-PrivsetError of one line.
+PrivsetError of one line. A list of short functions, one for each question that a rule asks, hence longer than other modules.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import seaborn
 from privset.jobs.rows import method_of
 from privset.reporting import DATASETS, METHODS, row_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
-from privset.reporting.tables import write_csv
+from privset.reporting.formats import write_csv
 from privset.sets.files import read_json
 
 

@@ -9,7 +9,7 @@ import seaborn
 
 from privset.reporting import DATASETS, is_small_set, method_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
-from privset.reporting.tables import write_csv
+from privset.reporting.formats import write_csv
 from privset.sets.files import read_json
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from privset.reporting import DATASETS, method_title
-from privset.reporting.tables import Table
+from privset.reporting.formats import Table
 from privset.sets.arrays import read_predictions
 from privset.sets.files import read_json
 

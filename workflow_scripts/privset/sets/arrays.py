@@ -21,7 +21,7 @@ class Set:
     labels: np.ndarray
     """(N,) int64."""
     tiles: int = 1
-    """Each stored image holds tiles x tiles training images (`privset.tiles`)."""
+    """Each stored image holds tiles x tiles training images (`sets.tiles`)."""
     soft_labels: np.ndarray | None = None
     """(N * tiles^2, classes) float32, rows that sum to 1: what to train the training images towards, instead of `labels`."""
 
@@ -95,7 +95,7 @@ def read_statistics(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_snapshots(path: Path) -> dict[str, np.ndarray]:
-    """A cell's snapshots (`cells.Trajectory.write_snapshots`)."""
+    """A cell's snapshots (`jobs.trajectory`)."""
     arrays = read_statistics(path)
     if not {"step", "epsilon_spent", "images", "labels"} <= set(arrays) or not np.isfinite(arrays["images"]).all():
         raise PrivsetError(f"{path} is not a file of snapshots; delete it and run again")
