@@ -29,6 +29,7 @@ rule synthesize:
     params:
         config=of(grids.hyper_parameters),
         noise=of(grids.noise_source),
+        accountant=of(grids.accountant),
         delta=config["delta"],
         code=set_digest("synthesize"),
         # Not an output: Snakemake removes the outputs of a job that failed, and a checkpoint must outlive it.
@@ -63,6 +64,7 @@ rule release:
     params:
         config=of(grids.release_parameters),
         noise=of(grids.noise_source),
+        accountant=of(grids.accountant),
         delta=config["delta"],
         code=release_digest,
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",

@@ -13,7 +13,7 @@ import torch
 
 from privset.data.datasets import PublicFacts
 from privset.jobs.allocator import keep_freed_memory
-from privset.privacy.noise import noise_generator
+from privset.privacy.noise import key_of
 from privset.privacy.vault import Vault
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +44,7 @@ def make_vault(generator):
             facts=facts,
             epsilon=epsilon,
             delta=delta,
-            sampling=noise_generator("cpu", seed=noise_seed + 1),
-            noise=noise_generator("cpu", seed=noise_seed),
+            key=key_of(noise_seed),
         )
 
     return make

@@ -13,10 +13,9 @@ def main(smk):
     with computation(smk, spc="any") as job:
         method = methods.load_releases(job.cell["method"])
         config = job.parse(method.ReleaseConfig, smk.params.config, f"methods.{job.cell['method']}.releases")
-        noise, delta = smk.params.noise, smk.params.delta
-        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, delta=delta, noise=noise, device=job.device)
-        belongs_to = {"noise": noise, "delta": delta}
-        run, _, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
+        asked = {key: smk.params[key] for key in ("delta", "accountant", "noise")}
+        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, device=job.device, **asked)
+        run, _, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=asked)
         tensors = method.release(vault, config, run).to_tensors()
         arrays.write_statistics(Path(smk.output.statistics), {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
         details = {**job.details, "records": vault.facts.records}

@@ -13,10 +13,9 @@ def main(smk):
     with computation(smk) as job:
         method = methods.load(job.cell["method"])
         config = job.parse(method.Config, smk.params.config, f"methods.{job.cell['method']}.config")
-        noise, delta = smk.params.noise, smk.params.delta
-        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, delta=delta, noise=noise, device=job.device)
-        belongs_to = {"noise": noise, "delta": delta}
-        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
+        asked = {key: smk.params[key] for key in ("delta", "accountant", "noise")}
+        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, device=job.device, **asked)
+        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=asked)
         images, labels = method.synthesize(vault, config, run)
         cells.write(smk.output, images, labels, trajectory, vault.facts)
         stated = certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=seed, run=job.details)

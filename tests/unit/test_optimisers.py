@@ -55,11 +55,9 @@ import sys, torch
 from privset.jobs.run import Run
 from privset.data import datasets
 from privset.methods import psg
-from privset.privacy.noise import noise_generator
 from privset.privacy.vault import Vault
 facts = datasets.PublicFacts(records=8, classes=2, channels=1, size=8, mean=(0.5,), std=(0.5,))
-vault = Vault(torch.zeros(8, 1, 8, 8), torch.arange(8) % 2, facts=facts, epsilon=10.0, delta=1e-5,
-              sampling=noise_generator("cpu", seed=0), noise=noise_generator("cpu", seed=1))
+vault = Vault(torch.zeros(8, 1, 8, 8), torch.arange(8) % 2, facts=facts, epsilon=10.0, delta=1e-5, key=1)
 run = Run(spc=1, generator=torch.Generator().manual_seed(0))
 psg.synthesize(vault, psg.Config(width=2, outer=1, inner=1, iterations=1, batches=1, batch_size=4), run)
 print([name for name in ("torch._dynamo", "sympy", "opacus") if name in sys.modules])

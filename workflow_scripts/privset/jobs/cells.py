@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,33 @@ from privset.jobs.computation import Computation
 from privset.jobs.run import Run
 from privset.jobs.seeds import cell_seed
 from privset.jobs.trajectory import Trajectory
+from privset.privacy.accounting import Accountant
 from privset.privacy.ledger import Ledger
-from privset.privacy.noise import noise_generator
+from privset.privacy.noise import fresh_key, key_of
 from privset.privacy.vault import Vault
 from privset.sets import arrays, mosaic
 
 
-def open_vault(cell: Mapping[str, str], data: Path, *, delta: float, noise: str, device: str) -> tuple[Vault, int | None]:
+def open_vault(
+    cell: Mapping[str, str], data: Path, *, delta: float, accountant: Accountant, noise: str, device: str
+) -> tuple[Vault, int | None]:
     """The vault over a cell's training data, and the seed of its noise (None: the operating system's entropy).
 
     `noise` is "os", or "seeded": then sampling and noise follow from the cell's name, for runs that must be repeatable.
     """
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
-    seed = {use: None if noise == "os" else cell_seed(use, cell) for use in ("sampling", "noise")}
+    seed = None if noise == "os" else cell_seed("noise", cell)
     vault = Vault(
         facts.normalise(torch.from_numpy(pixels).to(device)),
         torch.from_numpy(labels).to(device),
         facts=facts,
         epsilon=math.inf if cell["epsilon"] == "inf" else float(cell["epsilon"]),
         delta=delta,
-        sampling=noise_generator(device, seed=seed["sampling"]),
-        noise=noise_generator(device, seed=seed["noise"]),
+        accountant=accountant,
+        key=fresh_key() if seed is None else key_of(seed),
     )
-    return vault, seed["noise"]
+    return vault, seed
 
 
 class Checkpoint:
@@ -68,7 +70,6 @@ class Checkpoint:
         self.generator.set_state(content["generator"].cpu())
         self.trajectory.rows = [tuple(row) for row in content["rows"]]
         self.trajectory.snapshots = [(step, eps, *(t.cpu() for t in tensors)) for step, eps, *tensors in content["snapshots"]]
-        self.trajectory.begin -= content["seconds"]
         self.file.log(f"resuming from {self.file.path}, epsilon spent {self.trajectory.ledger.spent():.4g}")
         return content["method"]
 
@@ -81,7 +82,6 @@ class Checkpoint:
                 "generator": self.generator.get_state(),
                 "rows": self.trajectory.rows,
                 "snapshots": self.trajectory.snapshots,
-                "seconds": time.monotonic() - self.trajectory.begin,
             }
             self.file.save(content)
 

@@ -119,6 +119,12 @@ def hyper_parameters(config: Config, cell: Cell) -> dict[str, Any]:
     return {**block.get("config", {}), **by_spc.get(cell["spc"], {}), **by_dataset.get(cell["dataset"], {})}
 
 
+def accountant(config: Config, cell: Cell) -> str:
+    """By which the row's noise is calibrated and its budget spent."""
+    checked(config, cell)
+    return method_block(preset_of(config, cell), cell["method"]).get("accountant", "rdp")
+
+
 def release_parameters(config: Config, cell: Cell) -> Config:
     """Those of a method that asks once for the sets of every size."""
     checked(config, cell)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +21,16 @@ def log_grid(total: int) -> set[int]:
 
 
 class Trajectory:
-    """What a run leaves of its way: at most about 1,000 rows (step, epsilon spent, loss, seconds), and the set itself at a
-    logarithmic grid of steps. All of it is post-processing of the releases. Also feeds the progress display."""
+    """What a run leaves of its way: at most about 1,000 rows (step, epsilon spent, loss), and the set itself at a logarithmic grid
+    of steps. All of it is post-processing of the releases; no times, which follow the secret sizes of batches. Also feeds the
+    progress display."""
 
     def __init__(self, progress: Progress, ledger: Ledger):
         self.progress, self.ledger = progress, ledger
-        self.rows: list[tuple[int, float, float, float]] = []
+        self.rows: list[tuple[int, float, float]] = []
         self.snapshots: list[tuple[int, float, torch.Tensor, torch.Tensor]] = []
         self.pictures: dict[str, torch.Tensor] = {}
-        self.every, self.grid, self.begin = 1, set(), time.monotonic()
+        self.every, self.grid = 1, set()
 
     def start(self, total: int) -> None:
         self.every, self.grid = max(1, total // 1000), log_grid(total)
@@ -38,7 +38,7 @@ class Trajectory:
 
     def report(self, step: int, loss: torch.Tensor) -> None:
         if step % self.every == 0:
-            self.rows.append((step, self.ledger.spent(), float(loss), time.monotonic() - self.begin))
+            self.rows.append((step, self.ledger.spent(), float(loss)))
         self.progress.update(step, loss=lambda: float(loss), eps=self.ledger.spent)
 
     def snapshot(self, step: int, make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -54,8 +54,8 @@ class Trajectory:
 
         def write(stream) -> None:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("step", "epsilon_spent", "loss", "seconds"))
-            writer.writerows((step, f"{eps:.6g}", f"{loss:.6g}", f"{sec:.3f}") for step, eps, loss, sec in self.rows)
+            writer.writerow(("step", "epsilon_spent", "loss"))
+            writer.writerows((step, f"{eps:.6g}", f"{loss:.6g}") for step, eps, loss in self.rows)
 
         files.write_atomically(path, write)
 

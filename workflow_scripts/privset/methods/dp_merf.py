@@ -21,7 +21,6 @@ from privset.jobs.run import Run
 from privset.networks import optimisers
 from privset.networks.generators import ConditionalGenerator
 from privset.networks.weights import initialise
-from privset.privacy import accounting
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-MERF", family="generator")
@@ -60,9 +59,10 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         angles = unit_images.flatten(1) @ frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(config.features // 2)
 
-    noise_multiplier = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
+    noise_multiplier = vault.ledger.calibrate(sampling_rate=1.0, releases=1)
     target = vault.feature_sums(
         lambda images, labels: embed(facts.to_pixels(images)),
+        dimension=config.features,
         clip=1.0,
         noise_multiplier=noise_multiplier,
         relation="replace-one",

@@ -20,7 +20,6 @@ from privset.jobs.blocks import Block, Count, Positive, parse
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers
-from privset.privacy import accounting
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-SGD classifier", family="classifier", releases="dpsgd", tasks=True)
@@ -90,9 +89,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Weights:
         part = vault.part(classes)
         sampling_rate = min(1.0, config.batch_size / part.facts.records)
         steps = config.epochs * int(1 / sampling_rate)
-        noise_multiplier = accounting.calibrate(
-            epsilon=part.ledger.epsilon, delta=part.ledger.delta, sampling_rate=sampling_rate, releases=steps
-        )
+        noise_multiplier = part.ledger.calibrate(sampling_rate=sampling_rate, releases=steps)
         run.start(steps)
         state = run.restore() or {"step": 0, "weights": kept[-1] if kept else [weight.clone() for weight in weights]}
         set_weights(state["weights"])

@@ -19,7 +19,6 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers, compiled, optimisers, siamese
-from privset.privacy import accounting
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="PSG", family="optimised set")
@@ -135,9 +134,7 @@ def match(
     """
     facts = vault.facts
     sampling_rate = config.batch_size / facts.records
-    noise_multiplier = accounting.calibrate(
-        epsilon=vault.ledger.epsilon,
-        delta=vault.ledger.delta,
+    noise_multiplier = vault.ledger.calibrate(
         sampling_rate=sampling_rate,
         releases=config.iterations * config.outer * config.batches,
     )

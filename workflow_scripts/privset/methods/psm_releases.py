@@ -34,7 +34,6 @@ from privset.methods.psm_matching import (
     start,
     to_weights,
 )
-from privset.privacy import accounting
 from privset.privacy.vault import Vault
 
 CHUNK = 50
@@ -97,7 +96,7 @@ def _trained_on(
 def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
     """The releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
     facts = vault.facts
-    whole = accounting.calibrate(epsilon=vault.ledger.epsilon, delta=vault.ledger.delta, sampling_rate=1.0, releases=1)
+    whole = vault.ledger.calibrate(sampling_rate=1.0, releases=1)
     # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019); the last factor is for rounding.
     share = config.first_share if config.trained_networks else 1.0
     random = [matching_network(facts, config.width, run.generator) for _ in range(config.random_networks)]
@@ -128,6 +127,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
     if "sums" not in state:
         sums = vault.feature_sums(
             asked(counted_features),
+            dimension=len(random) * (random[0][-1].in_features + 1),
             clip=math.sqrt(len(random) * (1 + config.count_weight**2)),
             noise_multiplier=whole / math.sqrt(share) * (1 + 1e-9),
             relation="add-or-remove-one",
@@ -173,6 +173,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
         step = begun + rounds[number] + steps
         sums = vault.feature_sums(
             asked(errors),
+            dimension=len(trained) * trained[0][-1].weight.numel(),
             clip=config.error_clip * math.sqrt(len(trained)),
             noise_multiplier=whole / math.sqrt((1 - share) / len(rounds)) * (1 + 1e-9),
             relation="add-or-remove-one",

@@ -119,6 +119,11 @@ def _method_block(method: rows.Method, config: Any, releases: Any, needed: list[
         if not method.tasks:
             properties["epsilon"] = _several({"type": "number", "exclusiveMinimum": 0})
             properties["epsilon"]["description"] = "Instead of the preset's."
+    properties["accountant"] = {
+        "enum": ["rdp", "pld"],
+        "description": "By which noise is calibrated to the budget: Renyi DP, the PSG paper's (the default), or privacy loss "
+        "distributions, the tightest.",
+    }
     if releases:
         properties["releases"] = releases
     if config:

@@ -18,7 +18,7 @@ import importlib.util
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dp_accounting
 import numpy as np
@@ -45,6 +45,8 @@ noise at all would bring delta = 1e-5 below epsilon = 0.1; the large ones are fo
 
 WHOLE_ORDERS: tuple[float, ...] = tuple(range(2, 64))
 """Where independent accountants agree to rounding; between them dp-accounting interpolates, from above."""
+
+Accountant = Literal["rdp", "pld"]
 
 Counted = tuple[dp_accounting.DpEvent, int]
 """An event and how many times it happened."""
@@ -124,14 +126,8 @@ def gaussian_epsilon(events: Iterable[Counted], delta: float) -> float:
     return dp_accounting.get_epsilon_gaussian(1 / math.sqrt(mu_squared), delta) if mu_squared else 0.0
 
 
-def spent_epsilon(events: Iterable[Counted], delta: float) -> float:
-    """What a ledger has spent: the smaller of `rdp_epsilon` and `gaussian_epsilon`, each of which is an upper bound."""
-    counted = list(events)
-    return min(rdp_epsilon(counted, delta), gaussian_epsilon(counted, delta))
-
-
 def pld_epsilon(events: Iterable[Counted], delta: float) -> float:
-    """Epsilon at `delta` by dp-accounting's privacy loss distributions (seconds, so for certificates, not for loops)."""
+    """Epsilon at `delta` by dp-accounting's privacy loss distributions: up to a second, so not for loops."""
     accountant = dp_accounting.pld.PLDAccountant()
     for event, count in events:
         if isinstance(event, dp_accounting.NonPrivateDpEvent):
@@ -140,10 +136,47 @@ def pld_epsilon(events: Iterable[Counted], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: int) -> float:
-    """The smallest noise multiplier (to 1e-6) with which `releases` Gaussian releases spend at most (epsilon, delta).
+def spent_epsilon(events: Iterable[Counted], delta: float, accountant: Accountant = "rdp") -> float:
+    """What a ledger has spent: the smallest of upper bounds, by Renyi DP, exactly for Gaussian mechanisms, and with `accountant`
+    "pld" by privacy loss distributions."""
+    counted = tuple(events)
+    known = min(rdp_epsilon(counted, delta), gaussian_epsilon(counted, delta))
+    if accountant == "rdp" or known == 0 or math.isfinite(gaussian_epsilon(counted, delta)):
+        return known
+    return min(known, _pld(counted, delta))
 
-    Poisson-subsampled ones by the RDP accountant, as in the PSG paper; unsampled ones (sampling_rate = 1) exactly. A bisection
+
+@functools.lru_cache(maxsize=4096)
+def _pld(counted: tuple[Counted, ...], delta: float) -> float:
+    return pld_epsilon(counted, delta)
+
+
+def replacing_epsilon(events: Iterable[Counted], delta: float) -> float:
+    """Epsilon at the same `delta` for replacing one record, of mechanisms whose multipliers are for adding or removing one.
+
+    Replacing is removing and adding. Gaussian mechanisms: the sensitivity doubles, exactly. Others: what is (e, d)-DP for one step
+    is (2 e, (1 + exp(e)) d)-DP for two, with the d for which that makes `delta`.
+    """
+    counted = list(events)
+    if math.isfinite(gaussian_epsilon(counted, delta)):
+        halved = [(gaussian_event(noise_multiplier=_parameters(event)[1] / 2), count) for event, count in counted]
+        return gaussian_epsilon(halved, delta)
+    if math.isinf(rdp_epsilon(counted, delta)):
+        return math.inf
+    low, high = math.log(delta) - 400, math.log(delta)
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        epsilon = rdp_epsilon(counted, math.exp(middle))
+        fits = np.logaddexp(0, epsilon) + middle <= math.log(delta)
+        low, high = (middle, high) if fits else (low, middle)
+    return 2 * rdp_epsilon(counted, math.exp(low))
+
+
+def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: int, accountant: Accountant = "rdp") -> float:
+    """The smallest noise multiplier (to 1e-6; by "pld" to 1e-4) with which `releases` Gaussian releases spend at most (epsilon,
+    delta).
+
+    Poisson-subsampled ones by the accountant (RDP is the PSG paper's); unsampled ones (sampling_rate = 1) exactly. A bisection
     of our own, not dp_accounting's: it asks `spent_epsilon`, which the ledger will ask again, and ends on the safe side of it.
     Raises PrivsetError if epsilon or delta is out of range or no noise multiplier up to 10,000 is enough.
     """
@@ -152,14 +185,19 @@ def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: i
 
     def excess(noise_multiplier: float) -> float:
         event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
-        return spent_epsilon([(event, releases)], delta) - epsilon
+        return spent_epsilon([(event, releases)], delta, accountant) - epsilon
 
-    low, high = 0.05, 1.0
+    low, high, step = 0.05, 1.0, 1e-6
+    if accountant == "pld" and sampling_rate < 1:  # Renyi DP needs more noise, and says so faster
+        high = calibrate(epsilon=epsilon, delta=delta, sampling_rate=sampling_rate, releases=releases)
+        low, step = high / 2, 1e-4
+        while excess(low) <= 0:
+            low, high = low / 2, low
     while excess(high) > 0:
         low, high = high, 2 * high
         if high > 1e4:
             raise PrivsetError(f"no noise multiplier up to 10,000 gives epsilon = {epsilon} with {releases} releases")
-    while high - low > 1e-6 * high:
+    while high - low > step * high:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return high

@@ -5,6 +5,7 @@ A release is charged before a record is touched, or refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import dp_accounting
 
 from privset.privacy import accounting
+from privset.privacy.noise import grid
 
 Relation = Literal["add-or-remove-one", "replace-one"]
 
@@ -29,7 +31,11 @@ class Release:
     relation: Relation | None
     """Neighbouring relation for which `sensitivity` holds; None for a release without privacy."""
     sensitivity: float
-    """L2 sensitivity of the clipped sum to which the noise was added."""
+    """L2 sensitivity of the clipped sum to which the noise was added, what rounding adds included (`noise`)."""
+    records: int
+    """Records that it concerned, of which a batch is a sample; a public fact."""
+    dimension: int
+    """Coordinates of the answer."""
     count: int = 1
     part: tuple[int, ...] | None = None
     """The classes whose records it concerned (`Vault.part`); None: all records."""
@@ -41,6 +47,9 @@ class Release:
             **accounting.event_to_dict(self.event),
             "neighbouring_relation": self.relation,
             "sensitivity": self.sensitivity,
+            "records": self.records,
+            "dimension": self.dimension,
+            **({} if self.relation is None else {"grid": grid(self.sensitivity, self.dimension)}),
             "count": self.count,
             **({} if self.part is None else {"part": list(self.part)}),
         }
@@ -52,7 +61,9 @@ class Release:
             mechanism=entry["mechanism"],
             event=accounting.event_from_dict(entry),
             relation=entry["neighbouring_relation"],
-            sensitivity=entry["sensitivity"],
+            sensitivity=float(entry["sensitivity"]),
+            records=entry["records"],
+            dimension=entry["dimension"],
             count=entry["count"],
             part=tuple(entry["part"]) if "part" in entry else None,
         )
@@ -80,9 +91,20 @@ def compositions(releases: Iterable[Release]) -> list[list[accounting.Counted]]:
 class Ledger:
     """What really happened: every release in order, equal neighbours counted together."""
 
-    def __init__(self, *, epsilon: float, delta: float):
-        self.epsilon, self.delta = epsilon, delta
+    def __init__(self, *, epsilon: float, delta: float, accountant: accounting.Accountant = "rdp"):
+        self.epsilon, self.delta, self.accountant = epsilon, delta, accountant
         self.releases: list[Release] = []
+        self._room: dict[tuple[Release, ...], int] = {}
+
+    def calibrate(self, *, sampling_rate: float, releases: int) -> float:
+        """The noise multiplier with which so many equal releases spend the whole budget."""
+        return accounting.calibrate(
+            epsilon=self.epsilon,
+            delta=self.delta,
+            sampling_rate=sampling_rate,
+            releases=releases,
+            accountant=self.accountant,
+        )
 
     def _with(self, release: Release) -> list[Release]:
         if self.releases and self.releases[-1].same_kind(release):
@@ -90,9 +112,36 @@ class Ledger:
             return [*self.releases[:-1], replace(last, count=last.count + release.count)]
         return [*self.releases, release]
 
+    def _epsilon(self, releases: list[Release]) -> float:
+        return max(accounting.spent_epsilon(counted, self.delta, self.accountant) for counted in compositions(releases))
+
+    def _most(self, releases: list[Release]) -> int:
+        """How often the last of the releases may happen within the budget. By privacy loss distributions one epsilon takes up to
+        a second, so it is found once, and every charge compares with it."""
+        once = [*releases[:-1], replace(releases[-1], count=1)]
+        if tuple(once) not in self._room:
+
+            def fits(count: int) -> bool:
+                return self._epsilon([*once[:-1], replace(once[-1], count=count)]) <= self.epsilon
+
+            low, high = 0, 1
+            while fits(high):
+                low, high = high, 2 * high
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            self._room[tuple(once)] = low
+        return self._room[tuple(once)]
+
     def spent(self) -> float:
-        """Epsilon spent so far at the ledger's delta."""
-        return max(accounting.spent_epsilon(counted, self.delta) for counted in compositions(self.releases))
+        """Epsilon spent so far at the ledger's delta. By privacy loss distributions it is that of the next of few counts, four in
+        each power of two, or of the most that the budget allows: an upper bound that takes few evaluations."""
+        if self.accountant == "rdp" or not self.releases or math.isinf(self.epsilon):
+            return self._epsilon(self.releases)
+        last = self.releases[-1]
+        unit = 2 ** max(0, last.count.bit_length() - 3)
+        count = min(-(-last.count // unit) * unit, self._most(self.releases))
+        return self._epsilon([*self.releases[:-1], replace(last, count=max(count, last.count))])
 
     def charge(self, release: Release) -> None:
         """Record a release that is about to happen.
@@ -104,10 +153,10 @@ class Ledger:
         if len(relations) > 1:
             raise ValueError(f"one ledger cannot mix neighbouring relations {sorted(map(str, relations))}")
         releases = self._with(release)
-        would_be = max(accounting.spent_epsilon(counted, self.delta) for counted in compositions(releases))
-        if would_be > self.epsilon:
+        by_count = self.accountant == "pld" and math.isfinite(self.epsilon)
+        if releases[-1].count > self._most(releases) if by_count else self._epsilon(releases) > self.epsilon:
             raise BudgetExceeded(
                 f"release {sum(entry.count for entry in releases)} ({release.mechanism}) would spend epsilon = "
-                f"{would_be:.6g} of {self.epsilon:g} at delta = {self.delta:g}; nothing was released"
+                f"{self._epsilon(releases):.6g} of {self.epsilon:g} at delta = {self.delta:g}; nothing was released"
             )
         self.releases = releases

@@ -20,9 +20,10 @@ import dp_accounting
 import torch
 from torch import Tensor, nn
 
+from privset import PrivsetError
 from privset.data.datasets import PublicFacts
-from privset.privacy import accounting
-from privset.privacy.gradients import clipped_gradient_sum, released
+from privset.privacy import accounting, noise
+from privset.privacy.gradients import clipped_gradient_sum, cut, released
 from privset.privacy.ledger import Ledger, Relation, Release
 
 
@@ -34,7 +35,8 @@ class Vault:
         labels: (N,) int64 in [0, classes).
         facts: what is public; `facts.records` must be N.
         epsilon, delta: the budget; epsilon may be infinite (non-private rows).
-        sampling, noise: generators on the images' device, separate from each other and from the method's own.
+        accountant: by which it is spent.
+        key: of the noise and of the batches (`noise.fresh_key`, `noise.key_of`).
     """
 
     def __init__(
@@ -45,19 +47,20 @@ class Vault:
         facts: PublicFacts,
         epsilon: float,
         delta: float,
-        sampling: torch.Generator,
-        noise: torch.Generator,
+        accountant: accounting.Accountant = "rdp",
+        key: int,
     ):
         if len(images) != facts.records or len(labels) != facts.records:
             raise ValueError(f"{len(images)} images and {len(labels)} labels, but {facts.records} records are announced")
-        if sampling is noise:
-            raise ValueError("sampling and noise need generators of their own")
+        if facts.records > noise.RECORDS:
+            raise PrivsetError(f"{facts.records} records: the proof in privacy/noise.py covers at most {noise.RECORDS}")
         self.facts = facts
-        self.ledger = Ledger(epsilon=epsilon, delta=delta)
+        self.ledger = Ledger(epsilon=epsilon, delta=delta, accountant=accountant)
         self.device = images.device
         self._fixed_rows = images.device.type != "cpu"
         self.__images, self.__labels = images, labels
-        self.__sampling, self.__noise = sampling, noise
+        self.__key = key
+        self.__ahead = noise.Ahead() if images.device.type == "cuda" else None
         self.__part: tuple[int, ...] | None = None
 
     def part(self, classes: Sequence[int], *, local_labels: bool = False) -> Vault:
@@ -82,13 +85,40 @@ class Vault:
             part.facts = replace(part.facts, classes=len(classes))
         return part
 
-    def _charge(self, mechanism: str, event: dp_accounting.DpEvent, relation: Relation | None, sensitivity: float) -> None:
-        self.ledger.charge(
-            Release(mechanism=mechanism, event=event, relation=relation, sensitivity=sensitivity, part=self.__part)
+    def _charge(
+        self, mechanism: str, event: dp_accounting.DpEvent, relation: Relation | None, sensitivity: float, dimension: int
+    ) -> Release:
+        """Record the release that is about to happen."""
+        release = Release(
+            mechanism=mechanism,
+            event=event,
+            relation=relation,
+            sensitivity=sensitivity,
+            records=self.facts.records,
+            dimension=dimension,
+            part=self.__part,
         )
+        self.ledger.charge(release)
+        return release
 
-    def _noise(self, shape: tuple[int, ...], std: float) -> Tensor:
-        return torch.randn(shape, generator=self.__noise, device=self.device) * std
+    @property
+    def _question(self) -> int:
+        """The place in the ledger of the release that was charged last, counted from 0."""
+        return sum(release.count for release in self.ledger.releases) - 1
+
+    def _answer(self, total: Tensor, release: Release, noise_multiplier: float) -> Tensor:
+        """The end of every query: noise on the sum, as charged."""
+        if total.numel() != release.dimension:
+            raise ValueError(f"{release.mechanism}: a sum of {total.numel()} coordinates, but {release.dimension} were announced")
+        answer = noise.release(
+            total,
+            sensitivity=release.sensitivity,
+            noise_multiplier=noise_multiplier,
+            key=self.__key,
+            question=self._question,
+            ahead=self.__ahead,
+        )
+        return answer.float()  # still on the grid: float32 has fewer bits, and drops the lowest
 
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`.
@@ -98,9 +128,8 @@ class Vault:
         1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, would lose its last records.
         """
         records = self.facts.records
-        # Double precision: single-precision uniforms have 24 bits, too coarse for a rate of 256/60,000.
-        uniform = torch.rand(records, generator=self.__sampling, device=self.device, dtype=torch.float64)
-        mask = uniform < sampling_rate
+        uniform = noise.stream(self.__key, self._question, "sample").random(records)  # 53 bits
+        mask = torch.from_numpy(uniform < sampling_rate).to(self.device)
         if not self._fixed_rows:
             rows = mask.nonzero().squeeze(1)
             present = self.__images.new_ones(len(rows))
@@ -137,22 +166,23 @@ class Vault:
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
-        self._charge("gradient_mean", event, "add-or-remove-one", clip)
+        parameters = released(network, weights_only=weights_only)
+        dimension = sum(parameter.numel() for parameter in parameters)
+        release = self._charge("gradient_mean", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), dimension)
         images, labels, present = self._poisson_batch(sampling_rate)
         if transform is not None:
             images = transform(images)
         total = clipped_gradient_sum(
             network, images, labels, clip=clip, present=present, weights_only=weights_only, compile=compile
         )
-        total += self._noise(total.shape, noise_multiplier * clip)
-        mean = total / (sampling_rate * self.facts.records)
-        parameters = released(network, weights_only=weights_only)
+        mean = self._answer(total, release, noise_multiplier) / (sampling_rate * self.facts.records)
         return [part.view_as(p) for part, p in zip(mean.split([p.numel() for p in parameters]), parameters, strict=True)]
 
     def feature_sums(
         self,
         features: Callable[[Tensor, Tensor], Tensor],
         *,
+        dimension: int,
         clip: float,
         noise_multiplier: float,
         relation: Relation,
@@ -160,44 +190,42 @@ class Vault:
     ) -> Tensor:
         """One Gaussian release, over all records, of the per-class sums of clipped feature vectors.
 
-        `features` maps (B, C, H, W) normalised images and their (B,) labels to (B, d), each row from its own record alone; rows
-        longer than `clip` in L2 are scaled down to it. It is called with at most `chunk` records at a time. A record touches
-        one class's sum, so the sensitivity is `clip` for adding or removing one, and `2 * clip` for replacing one (by another
-        of any class). The noise has standard deviation `noise_multiplier` times the sensitivity.
+        `features` maps (B, C, H, W) normalised images and their (B,) labels to (B, dimension), each row from its own record
+        alone; rows longer than `clip` in L2 are scaled down to it, and rows with NaN or infinity count as zeros. It is called with
+        at most `chunk` records at a time, as many each time, or one less. A record touches one class's sum, so the sensitivity is
+        `clip` for adding or removing one, and `2 * clip` for replacing one (by another of any class), and what rounding adds
+        (`noise`). The noise has standard deviation `noise_multiplier` times the sensitivity.
 
-        Returns (classes, d). Raises BudgetExceeded before any feature is computed.
+        Returns (classes, dimension). Raises BudgetExceeded before any feature is computed.
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
-        sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation]
+        sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation] * (1 + noise.ROUNDING)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
-        self._charge("feature_sums", event, relation, sensitivity)
-        sums = None
+        classes = self.facts.classes
+        release = self._charge("feature_sums", event, relation, sensitivity, classes * dimension)
+        sums = torch.zeros(classes, dimension, device=self.device, dtype=torch.float64)
+        parts = max(1, -(-self.facts.records // chunk))
         with torch.no_grad():
-            for images, labels in zip(self.__images.split(chunk), self.__labels.split(chunk), strict=True):
-                rows = features(images, labels)
-                rows = rows * (clip / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
-                if sums is None:
-                    sums = torch.zeros(self.facts.classes, rows.shape[1], device=self.device)
-                sums += nn.functional.one_hot(labels, self.facts.classes).to(rows.dtype).T @ rows
-        return sums + self._noise(sums.shape, noise_multiplier * sensitivity)
+            for images, labels in zip(self.__images.tensor_split(parts), self.__labels.tensor_split(parts), strict=True):
+                rows, factors = cut(features(images, labels), clip, look=self.device.type == "cpu")
+                sums += (nn.functional.one_hot(labels, classes) * factors[:, None]).T @ rows
+        return self._answer(sums, release, noise_multiplier)
 
     def state(self) -> dict[str, Any]:
-        """The ledger and the generators' states, for a checkpoint. As secret as the data: it tells the noise."""
+        """The ledger and the key, for a checkpoint. As secret as the data: it tells the noise."""
         return {
             "releases": [release.to_dict() for release in self.ledger.releases],
-            "sampling": self.__sampling.get_state(),
-            "noise": self.__noise.get_state(),
+            "key": f"{self.__key:032x}",
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken: what is asked again is answered with the same batches and the same noise."""
         self.ledger.releases = [Release.from_dict(entry) for entry in state["releases"]]
-        self.__sampling.set_state(state["sampling"].cpu())
-        self.__noise.set_state(state["noise"].cpu())
+        self.__key = int(state["key"], 16)
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""
         event = dp_accounting.NonPrivateDpEvent()
-        self._charge("everything", event, None, math.inf)
+        self._charge("everything", event, None, math.inf, self.__images.numel())
         return self.__images, self.__labels
