@@ -14,7 +14,7 @@ from privset import PrivsetError
 from privset.data.datasets import DESCRIPTION, FILES
 from privset.jobs import grids, needs, rows
 from privset.jobs.config import validate
-from privset.jobs.digest import code_digest, run_this_library
+from privset.jobs.digest import code_digest, question_digest, run_this_library
 from privset.jobs.progress import finished_tables
 from privset.jobs.grids import CELL, CERTIFICATE, METRICS, PREDICTIONS, RELEASES, SET
 from privset.methods import schema
@@ -61,14 +61,21 @@ def files_of(pattern, function):
     return of(lambda config, cell: grids.paths(pattern, function(config, cell)))
 
 
-def set_digest(script):
-    """The code behind a rule that runs `script` with the method of its wildcards."""
-    return lambda w: code_digest(script, f"privset.methods.{rows.method_of(w.method)}")
+def set_code(wildcards):
+    """What a method's row asks of the private data and makes of the answers."""
+    return question_digest(f"privset.methods.{rows.method_of(wildcards.method)}")
 
 
-def release_digest(wildcards):
+def release_code(wildcards):
+    return question_digest(
+        f"privset.methods.{rows.described(wildcards.method).releases}"
+    )
+
+
+def condense_code(wildcards):
+    """No private data here: any code counts."""
     return code_digest(
-        "release", f"privset.methods.{rows.described(wildcards.method).releases}"
+        "condense", f"privset.methods.{rows.method_of(wildcards.method)}"
     )
 
 

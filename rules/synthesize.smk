@@ -6,11 +6,12 @@ rule synthesize:
     input:
         data=of(grids.data_files),
     output:
-        images=SET,
-        certificate=CERTIFICATE,
-        trajectory=f"{CELL}/trajectory.csv",
-        snapshots=grids.SNAPSHOTS,
-        grid=f"{CELL}/grid.png",
+        # What came out of the vault once is not removed to be made again: the job looks, and refuses (jobs/cells.py).
+        images=update(SET),
+        certificate=update(CERTIFICATE),
+        trajectory=update(f"{CELL}/trajectory.csv"),
+        snapshots=update(grids.SNAPSHOTS),
+        grid=update(f"{CELL}/grid.png"),
     log:
         "results/logs/synthesize/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.log",
     benchmark:
@@ -31,7 +32,7 @@ rule synthesize:
         noise=of(grids.noise_source),
         accountant=of(grids.accountant),
         delta=config["delta"],
-        code=set_digest("synthesize"),
+        code=set_code,
         # Not an output: Snakemake removes the outputs of a job that failed, and a checkpoint must outlive it.
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
@@ -45,8 +46,8 @@ rule release:
     input:
         data=of(grids.data_files),
     output:
-        statistics=f"{RELEASES}/statistics.npz",
-        certificate=f"{RELEASES}/certificate.json",
+        statistics=update(f"{RELEASES}/statistics.npz"),
+        certificate=update(f"{RELEASES}/certificate.json"),
     log:
         "results/logs/release/{preset}/{dataset}/{method}/eps{epsilon}/seed{seed}.log",
     benchmark:
@@ -66,7 +67,7 @@ rule release:
         noise=of(grids.noise_source),
         accountant=of(grids.accountant),
         delta=config["delta"],
-        code=release_digest,
+        code=release_code,
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/seed{seed}.pt",
     message:
         "Release the statistics of {wildcards.dataset} for {wildcards.method}, eps={wildcards.epsilon}"
@@ -104,7 +105,7 @@ rule condense:
         runtime=need(needs.one_shot_minutes),
     params:
         config=of(grids.hyper_parameters),
-        code=set_digest("condense"),
+        code=condense_code,
         checkpoint="results/{preset}/checkpoints/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}.pt",
     message:
         "Condense {wildcards.dataset} by {wildcards.method}, eps={wildcards.epsilon}, spc={wildcards.spc}"

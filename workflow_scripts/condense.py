@@ -17,7 +17,7 @@ def main(smk):
         path = Path(smk.input.statistics)
         stated = files.matching_certificate(path, Path(smk.input.certificate))
         known = datasets.describe(Path(smk.input.description).parent)
-        facts = datasets.public_facts(known, records=stated["records"])
+        facts = datasets.public_facts(known, records=stated["ledger"][0]["records"])
         statistics = method.Statistics.from_tensors(job.tensors(path), facts)
         belongs_to = {"statistics": stated["set_sha256"]}
         run, trajectory, file = cells.start(job, ledger=certificates.ledger(stated), vault=None, belongs_to=belongs_to)

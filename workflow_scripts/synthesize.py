@@ -13,13 +13,14 @@ def main(smk):
     with computation(smk) as job:
         method = methods.load(job.cell["method"])
         config = job.parse(method.Config, smk.params.config, f"methods.{job.cell['method']}.config")
-        asked = {key: smk.params[key] for key in ("delta", "accountant", "noise")}
-        vault, seed = cells.open_vault(job.cell, Path(smk.input.data[0]).parent, device=job.device, **asked)
-        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=asked)
+        data, certificate = Path(smk.input.data[0]).parent, Path(smk.output.certificate)
+        vault, seed, belongs_to = cells.open_vault(job, data, certificate)
+        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
         images, labels = method.synthesize(vault, config, run)
         cells.write(smk.output, images, labels, trajectory, vault.facts)
         stated = certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=seed, run=job.details)
-        files.write_json(Path(smk.output.certificate), stated)
+        files.write_json(certificate, stated)
+        cells.protect(smk.output, seed)
         file.delete()
 
 

@@ -22,15 +22,30 @@ def a_ledger(epsilon=1.0, releases=5):
     sigma = accounting.calibrate(epsilon=epsilon, delta=1e-5, sampling_rate=0.01, releases=releases)
     event = accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=0.01)
     for _ in range(releases):
-        ledger.charge(Release(mechanism="gradient_mean", event=event, relation="add-or-remove-one", sensitivity=0.1))
+        ledger.charge(
+            Release(
+                mechanism="gradient_mean",
+                event=event,
+                relation="add-or-remove-one",
+                sensitivity=0.1,
+                records=1000,
+                dimension=500,
+            )
+        )
     return ledger
+
+
+def a_run(epsilon=1, **cell):
+    """What a job says of itself."""
+    place = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": f"{epsilon:g}", "spc": "2", "seed": "0"}
+    return {"cell": {**place, **cell}, "config": {}, "code": "abc", "device": "cpu", "versions": {"torch": "2"}}
 
 
 @pytest.fixture
 def cell(tmp_path):
     """A set with its certificate in a folder."""
     arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
-    content = certificates.certificate(a_ledger(), tmp_path / "set.npz", noise_seed=None, run={"cell": {"method": "psg"}})
+    content = certificates.certificate(a_ledger(), tmp_path / "set.npz", noise_seed=None, run=a_run())
     files.write_json(tmp_path / "certificate.json", content)
     return tmp_path
 
@@ -103,7 +118,7 @@ def test_a_certificate_says_what_happened(cell):
 
 
 def test_a_seeded_certificate_says_that_its_set_is_not_for_publication(cell):
-    content = certificates.certificate(a_ledger(), cell / "set.npz", noise_seed=7, run={})
+    content = certificates.certificate(a_ledger(), cell / "set.npz", noise_seed=7, run=a_run())
     assert "must not be published" in content["statement"] and content["noise_source"] == "seed 7"
 
 
@@ -134,7 +149,7 @@ def test_every_flipped_byte_of_a_set_is_noticed(cell):
         {"neighbouring_relation": "replace-one"},
         {"noise_source": "seed 3"},
         {"statement": "Do as you like."},
-        {"format": 2},
+        {"format": 1},
     ],
 )
 def test_every_edited_number_of_a_certificate_is_noticed(cell, change):
@@ -162,7 +177,8 @@ def test_the_real_data_are_certified_as_not_private(tmp_path, make_vault):
     vault = make_vault(epsilon=math.inf)
     vault.everything()
     arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
-    content = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run={})
+    run = a_run(math.inf, method="real", spc="all")
+    content = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run=run)
     files.write_json(tmp_path / "certificate.json", content)
     again = certificates.verify(tmp_path / "set.npz")
     assert again["epsilon"] == "inf" and "NOT PRIVATE" in again["statement"] and not again["protects_labels"]
@@ -186,7 +202,7 @@ def test_a_private_set_whose_classes_are_not_balanced_is_noticed(cell):
 def test_a_ledger_beyond_its_budget_is_noticed_even_if_all_numbers_agree(cell):
     ledger = a_ledger(epsilon=2.0)
     ledger.epsilon = 1.0
-    content = certificates.certificate(ledger, cell / "set.npz", noise_seed=None, run={})
+    content = certificates.certificate(ledger, cell / "set.npz", noise_seed=None, run=a_run())
     files.write_json(cell / "certificate.json", content)
     with pytest.raises(PrivsetError, match="was spent of a budget of 1"):
         certificates.verify(cell / "set.npz")
@@ -200,7 +216,7 @@ def cell_in_parts(tmp_path):
     for part in ((0, 1), (2, 3)):
         for release in a_ledger().releases:
             ledger.charge(Release(**{**release.__dict__, "part": part}))
-    content = certificates.certificate(ledger, tmp_path / "set.npz", noise_seed=None, run={})
+    content = certificates.certificate(ledger, tmp_path / "set.npz", noise_seed=None, run=a_run())
     files.write_json(tmp_path / "certificate.json", content)
     return tmp_path
 
@@ -208,19 +224,19 @@ def cell_in_parts(tmp_path):
 def test_disjoint_parts_cost_what_the_dearest_costs(cell_in_parts):
     path = cell_in_parts / "set.npz"
     stated = certificates.verify(path)
-    whole = certificates.certificate(a_ledger(), path, noise_seed=None, run={})
+    whole = certificates.certificate(a_ledger(), path, noise_seed=None, run=a_run())
     for key in ("epsilon", "epsilon_rdp", "epsilon_pld"):
         assert stated[key] == whole[key]
-    assert not stated["protects_labels"] and "touches two" in stated["statement"]
+    assert not stated["protects_labels"] and "to which part a record belongs is not protected" in stated["statement"]
     assert "of each part" in stated["public_facts"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ledger: [entry.pop("part") for entry in ledger], "does not follow"),
+        (lambda ledger: [entry.pop("part") for entry in ledger], "are one release"),
         (lambda ledger: ledger[0].pop("part"), "its ledger gives"),
-        (lambda ledger: ledger[1].update(part=[0, 1]), "its ledger gives"),
+        (lambda ledger: ledger[1].update(part=[0, 1]), "are one release"),
         (lambda ledger: ledger[1].update(part=[1, 2]), "overlap"),
         (lambda ledger: ledger[1].update(part=[]), "not a certificate"),
     ],

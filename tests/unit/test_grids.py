@@ -26,7 +26,7 @@ def test_cells_are_the_product_of_what_each_method_asks_for():
     for cell in found:
         counts[cell["method"]] = counts.get(cell["method"], 0) + 1
     # two datasets; two epsilons (the prior: one, the real data: infinity), two sizes (DP-MERF one, the real data all)
-    assert counts == {"psg": 8, "psg_prior": 4, "psm": 8, "dp_merf": 4, "real": 2}
+    assert counts == {"psg": 8, "psg_tight_accounting": 8, "psg_prior": 4, "psm": 8, "dp_merf": 4, "real": 2}
     assert {(cell["epsilon"], cell["spc"]) for cell in found if cell["method"] == "real"} == {("inf", "all")}
     assert len({tuple(cell.values()) for cell in found}) == len(found)
 
@@ -39,8 +39,8 @@ def test_another_seed_adds_as_many_cells_again():
 @pytest.mark.parametrize(
     ("table", "methods", "networks", "epsilons"),
     [
-        ("table1", {"psg", "psm", "dp_merf"}, 1, {"1", "10"}),
-        ("table2", {"psg", "psm", "dp_merf", "real"}, 6, {"10", "inf"}),
+        ("table1", {"psg", "psg_tight_accounting", "psm", "dp_merf"}, 1, {"1", "10"}),
+        ("table2", {"psg", "psg_tight_accounting", "psm", "dp_merf", "real"}, 6, {"10", "inf"}),
         ("table3", {"psg", "psg_prior"}, 1, {"10"}),
         ("table_storage", {"psg", "psm", "dp_merf"}, 1, {"10"}),
         ("fig_psm_epsilon", {"psg", "psm", "dp_merf"}, 1, {"0.1", "0.3", "1", "3", "10", "20"}),

@@ -68,7 +68,7 @@ def test_no_query_answers_with_a_grain(make_vault, wide, monkeypatch):
 
 
 def test_neighbours_cannot_shift_a_sum_by_more_than_is_stated(make_vault, monkeypatch):
-    """60,000 numbers below 1, of which the first is removed. Chunk sums of 50 numbers lie just above the middle between two float32
+    """60,000 numbers below 1, of which the first is removed. Sums of 50 numbers lie just above the middle between two float32
     numbers, and just below it once every number has moved up by one place: so the float32 sum moved by two."""
     totals = []
     original = noise.release

@@ -6,11 +6,13 @@ import yaml
 
 from privset.jobs import rows
 from privset.methods import schema
+from privset.privacy import certificate
 
 
 def test_the_file_is_what_the_code_says():
     """Otherwise: `privset schema --write`."""
     assert schema.FILE.read_text() == schema.text()
+    assert certificate.FILE.read_text() == certificate.schema()
     jsonschema.Draft202012Validator.check_schema(schema.current())
 
 

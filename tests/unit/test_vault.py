@@ -187,7 +187,7 @@ def test_a_clip_that_is_no_clip_is_refused(make_vault, generator, clip):
 
 def test_more_records_than_the_proof_covers_are_refused(make_vault, monkeypatch):
     monkeypatch.setattr(noise, "RECORDS", 39)
-    with pytest.raises(PrivsetError, match="40 records: the proof in .* covers at most 39"):
+    with pytest.raises(PrivsetError, match=r"40 records: the proof in .* covers at most 39"):
         make_vault()
 
 

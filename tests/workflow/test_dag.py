@@ -12,24 +12,24 @@ from conftest import ROOT, snakemake
 # Two datasets, each at two eps: psg and psm with two sizes, dp_merf with one; PSG with the prior at one eps; the real data.
 # PSM's sets of every size come from one release (rule condense).
 QUICK = {
-    **{"fetch": 2, "synthesize": 8 + 4 + 4 + 2, "release": 4, "condense": 8},
-    # Table 1; Table 2: four rows on six networks, of which three have their ConvNet in Table 1; the prior's sets
-    "evaluate": 20 + 2 * (4 * 6 - 3) + 4,
+    **{"fetch": 2, "synthesize": 8 + 8 + 4 + 4 + 2, "release": 4, "condense": 8},
+    # Table 1; Table 2: five rows on six networks, of which four have their ConvNet in Table 1; the prior's sets
+    "evaluate": 28 + 2 * (5 * 6 - 4) + 4,
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 PAPER = {
-    **{"fetch": 2, "synthesize": 18 + 6, "release": 4, "condense": 16, "evaluate": 58 + 16 + 2 * 3 * 5 + 6},
+    **{"fetch": 2, "synthesize": 18 + 12 + 6, "release": 4, "condense": 16, "evaluate": 58 + 16 + 2 * 3 * 5 + 6 + 12 + 2 * 2 * 5},
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 # Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway, DP-MERF at four sizes.
 QUICK_STORAGE = {
-    "synthesize": 18 + 2 * (2 + 4),
+    "synthesize": 26 + 2 * (2 + 4),
     "condense": 8 + 2 * 2,
-    "evaluate": 66 + 2 * (2 + 2 + 4),
+    "evaluate": 84 + 2 * (2 + 2 + 4),
     "collect": 4,
     "compare": 4,
 }
-PAPER_STORAGE = {"synthesize": 24 + 2 * (1 + 4), "evaluate": 110 + 2 * (1 + 4), "collect": 4, "compare": 4}
+PAPER_STORAGE = {"synthesize": 36 + 2 * (1 + 4), "evaluate": 142 + 2 * (1 + 4), "collect": 4, "compare": 4}
 
 
 def with_figures(jobs, *, snapshots, streams):
@@ -58,7 +58,7 @@ def plan(repository, *arguments):
         ("paper", "all_tables", PAPER),
         ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4, streams=4 * 2)),
         ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=8 + 6, streams=4 * 2 * 2 * 3)),
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 18, "release": 4, "condense": 8}),
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 26, "release": 4, "condense": 8}),
         # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 3 methods of
         # the figure, 2 psm in both
         (
@@ -81,16 +81,16 @@ def plan(repository, *arguments):
         (
             "quick",
             "table1",
-            {"fetch": 2, "synthesize": 12, "release": 4, "condense": 8, "evaluate": 20, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 20, "release": 4, "condense": 8, "evaluate": 28, "collect": 1, "compare": 1},
         ),
-        # (real, dp_merf, psg and psm with spc=10) x 2 datasets x 6 networks
+        # (real, dp_merf, psg by two accountants and psm with spc=10) x 2 datasets x 6 networks
         (
             "quick",
             "table2",
-            {"fetch": 2, "synthesize": 6, "release": 2, "condense": 2, "evaluate": 48, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 8, "release": 2, "condense": 2, "evaluate": 60, "collect": 1, "compare": 1},
         ),
         ("quick", "table3", {"fetch": 2, "synthesize": 8, "evaluate": 8, "collect": 1, "compare": 1}),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 18, "release": 4, "condense": 8, "privacy": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 26, "release": 4, "condense": 8, "privacy": 1}),
         ("quick", "fig_samples", {"fetch": 2, "synthesize": 10, "release": 2, "condense": 4, "samples": 1}),
         ("quick", "fig_continual", {"fetch": 2, "synthesize": 4, "release": 4, "evaluate_tasks": 8, "continual": 1}),
     ],
@@ -133,12 +133,12 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     path = tmp_path / "seeds.yaml"
     path.write_text(yaml.safe_dump(config))
     jobs = plan(repository, "all_sets", "--configfile", str(path))
-    assert (jobs["synthesize"], jobs["release"], jobs["condense"]) == (36, 8, 16)
+    assert (jobs["synthesize"], jobs["release"], jobs["condense"]) == (52, 8, 16)
     config["presets"]["quick"]["set_seeds"] = [0]
     config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
     path.write_text(yaml.safe_dump(config))
-    # A list in a second configuration file replaces the first: Table 2 has 8 cells x 2 networks.
-    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 16
+    # A list in a second configuration file replaces the first: Table 2 has 10 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 20
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from privset import PrivsetError
 from privset.data.datasets import FILES
 from privset.data.idx import write_idx
 from privset.privacy import certificates
+from privset.privacy.certificate import FLOAT32
 from privset.sets import arrays, files, mosaic
 
 
@@ -31,12 +33,21 @@ def _sets(paths: list[Path]) -> list[Path]:
     return found
 
 
+def _verified(path: Path) -> dict[str, Any]:
+    """The certificate of a file, if nothing in it contradicts the file, itself, or its method."""
+    from privset import methods
+
+    stated = certificates.verify(path)
+    methods.check(stated, str(path.with_name("certificate.json")))
+    return stated
+
+
 def verify(paths: list[Path]) -> int:
     """One line per set; the exit status is 1 if any of them fails."""
     failures = 0
     for path in _sets(paths):
         try:
-            stated = certificates.verify(path)
+            stated = _verified(path)
         except PrivsetError as error:
             failures += 1
             print(f"FAILED {error}")
@@ -45,6 +56,7 @@ def verify(paths: list[Path]) -> int:
         privacy = (
             f"({float(stated['epsilon']):.4g}, {stated['delta']:g})-DP, {stated['neighbouring_relation']}, PLD epsilon "
             f"{float(stated['epsilon_pld']):.4g}, noise from {stated['noise_source'].split()[0]}"
+            + (", FLOAT32" if stated["noise_stream"] == FLOAT32 else "")
             if stated["private"]
             else "NOT PRIVATE"
         )
@@ -55,7 +67,7 @@ def verify(paths: list[Path]) -> int:
 
 def show(path: Path, png: Path | None) -> int:
     """The certificate for people, and the picture of the set on request."""
-    stated = certificates.verify(path)
+    stated = _verified(path)
     made = arrays.read_set(path)
     images = made.images
     print(f"{path}\n{stated['statement']}\n")
@@ -69,7 +81,8 @@ def show(path: Path, png: Path | None) -> int:
         "delta": stated["delta"],
         "neighbours": stated["neighbouring_relation"] or "-",
         "labels protected": "yes" if stated["protects_labels"] else "no",
-        "noise from": stated["noise_source"],
+        "noise from": f"{stated['noise_source']}, {stated['noise_stream']}",
+        "replacing one": f"epsilon {stated['epsilon_replacing']} at the same delta",
         "public": stated["public_facts"],
         "made by": f"{stated.get('cell', {}).get('method', '?')} {stated.get('config', '')}, code {stated.get('code', '?')}",
         "on": stated.get("device", "?"),
@@ -104,7 +117,7 @@ def _training_images(made: arrays.Set) -> tuple[np.ndarray, np.ndarray]:
 
 def export(path: Path, form: str, target: Path) -> int:
     """The set's training images for other tools, with its certificate beside them."""
-    certificates.verify(path)
+    _verified(path)
     made = arrays.read_set(path)
     images, labels = _training_images(made)
     pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
@@ -150,7 +163,7 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     from privset.jobs.progress import Progress
     from privset.networks import classifiers
 
-    certificates.verify(path)
+    _verified(path)
     if network not in classifiers.NETWORKS:
         raise PrivsetError(f"--network {network}: choose from {', '.join(classifiers.NETWORKS)}")
     if seeds < 1 or (steps is not None and steps < 1):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from privset import PrivsetError
 from privset.data import datasets
 from privset.data.datasets import PublicFacts
 from privset.jobs import checkpoints
@@ -16,33 +17,44 @@ from privset.jobs.computation import Computation
 from privset.jobs.run import Run
 from privset.jobs.seeds import cell_seed
 from privset.jobs.trajectory import Trajectory
-from privset.privacy.accounting import Accountant
 from privset.privacy.ledger import Ledger
 from privset.privacy.noise import fresh_key, key_of
 from privset.privacy.vault import Vault
-from privset.sets import arrays, mosaic
+from privset.sets import arrays, files, mosaic
 
 
-def open_vault(
-    cell: Mapping[str, str], data: Path, *, delta: float, accountant: Accountant, noise: str, device: str
-) -> tuple[Vault, int | None]:
-    """The vault over a cell's training data, and the seed of its noise (None: the operating system's entropy).
+def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, int | None, dict[str, Any]]:
+    """The vault over a cell's training data in the folder `data`, the seed of its noise (None: the operating system's entropy),
+    and what a checkpoint of its answers belongs to.
 
-    `noise` is "os", or "seeded": then sampling and noise follow from the cell's name, for runs that must be repeatable.
+    The rule's params say delta, accountant and noise: "os", or "seeded", when batches and noise follow from the cell's name.
+    Raises PrivsetError if under "os" the cell was released before, which its `certificate` shows.
     """
+    asked = {key: job.params[key] for key in ("delta", "accountant", "noise")}
+    if asked["noise"] == "os" and certificate.exists() and files.read_json(certificate).get("private"):
+        raise PrivsetError(
+            f"{certificate}: already released; another release costs another epsilon: delete it yourself, or choose another seed "
+            "(to keep it beside changed code or settings: the same command with --touch)"
+        )
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
-    seed = None if noise == "os" else cell_seed("noise", cell)
+    seed = None if asked["noise"] == "os" else cell_seed("noise", job.cell)
     vault = Vault(
-        facts.normalise(torch.from_numpy(pixels).to(device)),
-        torch.from_numpy(labels).to(device),
+        facts.normalise(torch.from_numpy(pixels).to(job.device)),
+        torch.from_numpy(labels).to(job.device),
         facts=facts,
-        epsilon=math.inf if cell["epsilon"] == "inf" else float(cell["epsilon"]),
-        delta=delta,
-        accountant=accountant,
+        epsilon=math.inf if job.cell["epsilon"] == "inf" else float(job.cell["epsilon"]),
+        delta=asked["delta"],
+        accountant=asked["accountant"],
         key=fresh_key() if seed is None else key_of(seed),
     )
-    return vault, seed
+    return vault, seed, {**asked, "data": [files.sha256(data / name) for name in datasets.FILES[:2]]}
+
+
+def protect(paths: Iterable[str], seed: int | None) -> None:
+    """What the operating system's noise was spent on cannot be made again: read-only."""
+    for path in paths if seed is None else ():
+        Path(path).chmod(0o444)
 
 
 class Checkpoint:

@@ -239,6 +239,11 @@ def cells(config: Config, cell: Cell) -> list[dict[str, str]]:
     return found
 
 
+def own_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Without variants of methods, which are rows of Tables 1 and 2 alone."""
+    return [made for made in cells(config, cell) if not rows.is_variant(made["method"])]
+
+
 def prior_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
     """PSG with the generator prior, and without it at the same epsilons and sizes."""
     found = [made for made in cells(config, cell) if made["method"] == "psg_prior"]
@@ -249,7 +254,7 @@ def sample_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
     """The first sets of every method at the largest epsilon: the smallest one, and the largest of at most ten per class."""
     preset = preset_of(config, cell)
     chosen = []
-    for made in cells(config, cell):
+    for made in own_cells(config, cell):
         if (made["epsilon"], made["seed"]) == (largest_epsilon(preset), str(preset["set_seeds"][0])):
             sizes = preset["methods"][made["method"]]["spc"]
             if int(made["spc"]) in (min(sizes), max([size for size in sizes if size <= 10] or [min(sizes)])):
@@ -266,7 +271,7 @@ def storage_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
     """Every private method at the largest epsilon with each of the preset's storage sizes, and with its own largest."""
     preset = preset_of(config, cell)
     found = {}
-    for made in cells(config, cell):
+    for made in own_cells(config, cell):
         if made["epsilon"] == largest_epsilon(preset) and made["method"] != "psg_prior":
             for spc in [*preset.get("storage", []), int(made["spc"])]:
                 other = {**made, "spc": str(spc)}
@@ -290,7 +295,11 @@ def optimisation_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
 def epsilon_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
     """Every private method over the ablation's range of epsilon: small sets at its size, generators at their largest."""
     preset, ablation = preset_of(config, cell), block_of(config, cell, "ablation in preset", "ablation")
-    methods = [row for row in preset["methods"] if row != "psg_prior" and rows.described(row).family != "real data"]
+    methods = [
+        row
+        for row in preset["methods"]
+        if row != "psg_prior" and not rows.is_variant(row) and rows.described(row).family != "real data"
+    ]
     found = []
     for dataset, row, epsilon, seed in product(preset["datasets"], methods, ablation["epsilon"], preset["set_seeds"]):
         sizes = preset["methods"][row]["spc"]
@@ -343,7 +352,7 @@ def snapshot_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
     if cell["figure"] == "fig_convergence":
         chosen = [
             made
-            for made in cells(config, cell)
+            for made in own_cells(config, cell)
             if made["epsilon"] == largest_epsilon(preset)
             and made["method"] != "psg_prior"
             and rows.described(made["method"]).releases is None

@@ -50,6 +50,11 @@ def method_of(row: str) -> str:
     return max((known for known in methods() if row == known or row.startswith(f"{known}_")), key=len, default="")
 
 
+def is_variant(row: str) -> bool:
+    """Whether it is a method under other settings: a row of the tables, and no line of the figures."""
+    return row not in methods()
+
+
 def described(row: str) -> Method:
     """What a row's method says of itself. Raises KeyError for a row of no method."""
     return methods()[method_of(row)]

@@ -21,9 +21,9 @@ def log_grid(total: int) -> set[int]:
 
 
 class Trajectory:
-    """What a run leaves of its way: at most about 1,000 rows (step, epsilon spent, loss), and the set itself at a logarithmic grid
-    of steps. All of it is post-processing of the releases; no times, which follow the secret sizes of batches. Also feeds the
-    progress display."""
+    """What a run leaves of its way: at most about 1,000 rows (step, epsilon spent, loss), and the set itself at a logarithmic
+    grid of steps. All of it is post-processing of the releases; no times, which follow the secret sizes of batches. Also feeds
+    the progress display."""
 
     def __init__(self, progress: Progress, ledger: Ledger):
         self.progress, self.ledger = progress, ledger

@@ -6,11 +6,13 @@ A method is a module with
 - `METHOD`, what it is (`jobs.rows.Method`, with literal values);
 - `Config`, a `Block`: its block in config.yaml, described and with ranges;
 - `synthesize(vault, config, run) -> (images, labels)`: images (N, C, H, W) in normalised units and labels (N,) on the
-  vault's device.
+  vault's device;
+- `asks(config, records) -> [Asked, ...]`: which releases that is, in order, by the configuration and the number of records alone.
 
 One whose releases do not depend on the size of the set names in `METHOD.releases` a module with
 
-- `ReleaseConfig` and `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own;
+- `ReleaseConfig`, `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own, and
+  `asks`;
 
 and has itself, unless what was released is all that it makes (a classifier),
 
@@ -21,9 +23,16 @@ and has itself, unless what was released is all that it makes (a classifier),
 from __future__ import annotations
 
 import importlib
+import math
+from collections.abc import Mapping
+from itertools import zip_longest
 from types import ModuleType
+from typing import Any
 
+from privset import PrivsetError
 from privset.jobs import rows
+from privset.jobs.blocks import parse
+from privset.privacy.noise import ROUNDING, STREAM
 
 
 def load(row: str) -> ModuleType:
@@ -35,3 +44,34 @@ def load(row: str) -> ModuleType:
 def load_releases(row: str) -> ModuleType:
     """The module with the `release` of a method or of a variant of one."""
     return importlib.import_module(f"privset.methods.{rows.described(row).releases}")
+
+
+def check(stated: Mapping[str, Any], where: str) -> None:
+    """Raises PrivsetError unless the ledger of a (verified) certificate is what its configuration asks for."""
+    row = stated["cell"]["method"]
+    method = rows.methods().get(rows.method_of(row))
+    if method is None:
+        raise PrivsetError(f"{where}: cell.method = {row}: no such method here")
+    if (method.releases is not None) != ("statistics_sha256" in stated or stated["cell"]["spc"] == "any"):
+        raise PrivsetError(f"{where}: {row} and statistics do not belong together; it was changed")
+    if method.releases is None:
+        module, block = load(row), parse(load(row).Config, stated["config"], f"{where}: config")
+    else:
+        of_set = "statistics_sha256" in stated
+        if of_set:
+            parse(load(row).Config, stated["config"], f"{where}: config")
+        module = load_releases(row)
+        block = parse(module.ReleaseConfig, stated["releases" if of_set else "config"], f"{where}: releases")
+    entries = stated["ledger"]
+    records = {tuple(entry["part"]) if "part" in entry else None: entry["records"] for entry in entries}
+    asked = module.asks(block, lambda part: records.get(part, 1))
+    extra = 1 + ROUNDING if stated["noise_stream"] == STREAM else 1
+    for entry, ask in zip_longest(entries, asked):
+        if entry is None or ask is None or (entry["mechanism"], entry["count"]) != (ask.mechanism, ask.count):
+            raise PrivsetError(f"{where}: its ledger is not what its configuration asks of the data; it was changed")
+        numbers = (float(entry["sensitivity"]), entry.get("sampling_rate", 1.0))
+        expected = (ask.sensitivity * extra, ask.sampling_rate)
+        if not all(map(math.isclose, numbers, expected)) or tuple(entry.get("part", ())) != (ask.part or ()):
+            raise PrivsetError(
+                f"{where}: sensitivity, sampling rate or part in its ledger is not what its configuration asks for"
+            )

@@ -8,6 +8,7 @@ constants are not those of an exact (epsilon, delta); here the noise multiplier 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -21,6 +22,7 @@ from privset.jobs.run import Run
 from privset.networks import optimisers
 from privset.networks.generators import ConditionalGenerator
 from privset.networks.weights import initialise
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-MERF", family="generator")
@@ -43,6 +45,11 @@ class Config(Block):
     """Of Adam."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Factor on the learning rate after each fifth of the steps."""
+
+
+def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """One mean embedding."""
+    return [Asked(mechanism="feature_sums", sensitivity=2.0, count=1)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -14,6 +16,7 @@ from privset.jobs.blocks import Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.methods import dp_merf
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-MERF", family="generator", tasks=True)
@@ -27,6 +30,11 @@ class Config(dp_merf.Config):
     """Dimension of the embedding per class (cosines and sines)."""
     learning_rate: Positive = 0.1
     """Of Adam."""
+
+
+def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """Of the records of each task what DP-MERF asks of all."""
+    return [replace(asked, part=part) for part in tasks.sequence(len(tasks.ORDER)) for asked in dp_merf.asks(config, records)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

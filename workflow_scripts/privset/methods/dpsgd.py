@@ -6,7 +6,7 @@ releases is the network's weights, as they are after each task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from privset.jobs.blocks import Block, Count, Positive, parse
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-SGD classifier", family="classifier", releases="dpsgd", tasks=True)
@@ -61,6 +62,16 @@ def networks(tensors: Mapping[str, Tensor], config: Mapping[str, Any], facts: Da
         network = build(parse(ReleaseConfig, config, "dpsgd"), facts, torch.Generator(stacked.device))
         network.load_state_dict({name: values[task] for name, values in tensors.items()})
         made.append(network)
+    return made
+
+
+def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """Of the records of each task, a gradient per step."""
+    made = []
+    for part in tasks.sequence(len(tasks.ORDER)):
+        rate = min(1.0, config.batch_size / records(part))
+        count = config.epochs * int(1 / rate)
+        made.append(Asked(mechanism="gradient_mean", sensitivity=config.clip, count=count, sampling_rate=rate, part=part))
     return made
 
 

@@ -19,6 +19,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers, compiled, optimisers, siamese
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="PSG", family="optimised set")
@@ -192,6 +193,13 @@ def match(
         state = {"parameters": [parameter.detach() for parameter in parameters], "optimiser": optimiser.state()}
         run.checkpoint({"iteration": iteration, **state})
     return render().detach()
+
+
+def asks(config: Matching, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """What the configuration asks of the private data, given how many records there are (or a part has)."""
+    count = config.iterations * config.outer * config.batches
+    rate = config.batch_size / records(None)
+    return [Asked(mechanism="gradient_mean", sensitivity=config.clip, count=count, sampling_rate=rate)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

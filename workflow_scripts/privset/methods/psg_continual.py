@@ -7,6 +7,9 @@ are still noise; that is an option here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -17,6 +20,7 @@ from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.methods import psg
 from privset.networks import optimisers
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="PSG", family="optimised set", tasks=True)
@@ -33,6 +37,12 @@ class Config(psg.Config):
     """Epochs of network training on the set between two outer steps."""
     future_noise: bool = False
     """Train the networks on the noise images of later classes too, as the reference program does."""
+
+
+def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """Of the records of each task what PSG asks of all."""
+    parts = tasks.sequence(len(tasks.ORDER))
+    return [replace(asked, part=part) for part in parts for asked in psg.asks(config, lambda _, part=part: records(part))]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,9 @@ class Config(psg.Matching):
     """Of Adam, on the generator's weights."""
 
 
+asks = psg.asks
+
+
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the matched generator and its fixed codes."""
     facts, device = vault.facts, vault.device

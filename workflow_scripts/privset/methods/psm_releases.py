@@ -34,6 +34,7 @@ from privset.methods.psm_matching import (
     start,
     to_weights,
 )
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 CHUNK = 50
@@ -70,6 +71,15 @@ class ReleaseConfig(Block):
 def training_steps(config: ReleaseConfig) -> list[int]:
     """SGD steps of each trained network of a round."""
     return [SCHEDULES[index * len(SCHEDULES) // config.trained_networks] for index in range(config.trained_networks)]
+
+
+def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """Features once, and in each round the gradients."""
+    features = math.sqrt(config.random_networks * (1 + config.count_weight**2))
+    errors = config.error_clip * math.sqrt(config.trained_networks)
+    first = Asked(mechanism="feature_sums", sensitivity=features, count=1)
+    later = Asked(mechanism="feature_sums", sensitivity=errors, count=config.rounds)
+    return [first, later] if config.trained_networks else [first]
 
 
 def _trained_on(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from torch import Tensor
 
 from privset.jobs.blocks import Block
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
+from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="Real data (not private)", family="real data")
@@ -14,6 +18,11 @@ METHOD = Method(title="Real data (not private)", family="real data")
 
 class Config(Block):
     """Nothing to choose."""
+
+
+def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
+    """Everything."""
+    return [Asked(mechanism="everything", sensitivity=math.inf, count=1)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

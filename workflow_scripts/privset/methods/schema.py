@@ -17,6 +17,7 @@ import yaml
 from privset.jobs import rows
 from privset.jobs.blocks import Block
 from privset.jobs.config import Configuration
+from privset.privacy import certificate
 from privset.sets.files import write_atomically
 
 LIBRARY = Path(__file__).parents[1]
@@ -35,8 +36,9 @@ def current() -> dict[str, Any]:
 
 
 def write() -> Path:
-    """Bring the file up to date; returns its path."""
+    """Bring the file up to date, and the one of certificates; returns its path."""
     write_atomically(FILE, lambda stream: stream.write(text()))
+    write_atomically(certificate.FILE, lambda stream: stream.write(certificate.schema()))
     return FILE
 
 

@@ -152,10 +152,10 @@ def _pld(counted: tuple[Counted, ...], delta: float) -> float:
 
 
 def replacing_epsilon(events: Iterable[Counted], delta: float) -> float:
-    """Epsilon at the same `delta` for replacing one record, of mechanisms whose multipliers are for adding or removing one.
+    """Epsilon at the same `delta` for replacing one record, of mechanisms with multipliers for adding or removing one.
 
-    Replacing is removing and adding. Gaussian mechanisms: the sensitivity doubles, exactly. Others: what is (e, d)-DP for one step
-    is (2 e, (1 + exp(e)) d)-DP for two, with the d for which that makes `delta`.
+    Replacing is removing and adding. Gaussian mechanisms: the sensitivity doubles, exactly. Others: what is (e, d)-DP for one
+    step is (2 e, (1 + exp(e)) d)-DP for two, with the d for which that makes `delta`.
     """
     counted = list(events)
     if math.isfinite(gaussian_epsilon(counted, delta)):

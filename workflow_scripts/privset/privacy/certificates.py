@@ -1,164 +1,245 @@
-"""The privacy certificate of a set: the vault's ledger in JSON, and its verification by independent accountants."""
+"""The privacy certificate of a set: the vault's ledger in JSON, and its verification.
+
+A certificate is arithmetic that anyone can repeat on what its maker states happened; it is no proof that this is what happened.
+Whatever in it follows from the rest is computed again and compared, so that it cannot contradict itself.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import dp_accounting
-import jsonschema
 import numpy as np
+import pydantic
 
 from privset import PrivsetError
 from privset.privacy import accounting
+from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, Certificate
 from privset.privacy.ledger import Ledger, Release, compositions
+from privset.privacy.noise import DIMENSION, STREAM, grid
 from privset.sets.arrays import read_set, read_statistics
 from privset.sets.files import matching_certificate, sha256
 
-FORMAT = 1
 STATISTICS = "statistics.npz"
 """The name of released statistics; they have a certificate as sets do."""
-SCHEMA = Path(__file__).with_name("certificate.schema.json")
-"""What each entry means."""
 
 
-OS_ENTROPY = "operating system"
+# --------------------------------------------------------------------------------------------------- what follows from what
 
 
-def _statement(private: bool, noise_source: str, in_parts: bool) -> str:
-    if not private:
+def _spent(epsilon: Callable[..., float], releases: list[Release], delta: float, *more: Any) -> float:
+    return max(epsilon(counted, delta, *more) for counted in compositions(releases))
+
+
+def _statement(releases: list[Release], noise_source: str, noise_stream: str | None, replacing: float, delta: float) -> str:
+    relation, in_parts = releases[0].relation, any(release.part is not None for release in releases)
+    if relation is None:
         return "NOT PRIVATE: this is, or contains, the training data itself."
-    parts = (
-        "The records were used in disjoint parts, by class. The guarantee is for adding or removing one record, or replacing "
-        "one within its part; moving a record to another part touches two. "
-        if in_parts
-        else ""
-    )
-    if noise_source == OS_ENTROPY:
-        return f"{parts}The noise came from the operating system's entropy. The set may be published under the stated guarantee."
-    return (
-        f"{parts}The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this set must "
-        "not be published as private. Anyone with the seed could remove the noise."
-    )
+    if relation == "replace-one":
+        said = "The guarantee is for replacing one record by another"
+    else:
+        said = "The guarantee is for adding or removing one record; for replacing one, epsilon is "
+        said += f"{replacing:.4g} at delta = {delta:g}"
+    if in_parts:
+        said += ", within the part of the records, by class, that it belongs to: to which part a record belongs is not protected"
+    if noise_source != OS_ENTROPY:
+        said += (
+            ". The noise came from a fixed seed: the run can be repeated to the bit, and for that very reason this must not be "
+        )
+        return f"{said}published as private. Anyone with the seed could remove the noise."
+    if noise_stream == FLOAT32:
+        said += (
+            ". It is about real numbers: the noise was float32, whose grain could tell the sums that it was added to. They were "
+        )
+        return f"{said}not published; what was computed from them may be, with that in mind."
+    return f"{said}. The noise came from the operating system's entropy. This may be published under the stated guarantee."
 
 
-def _follows(releases: list[Release], noise_source: str) -> dict[str, Any]:
-    """What a certificate says beside its numbers, as it follows from the ledger."""
-    private = not any(isinstance(release.event, dp_accounting.NonPrivateDpEvent) for release in releases)
-    in_parts = any(release.part is not None for release in releases)
+def _follows(releases: list[Release], delta: float, accountant: accounting.Accountant, source: str, stream: str | None) -> dict:
+    """What a certificate says beside its ledger, as it follows from it."""
+    relation, in_parts = releases[0].relation, any(release.part is not None for release in releases)
+    spent = {
+        "epsilon_rdp": _spent(accounting.rdp_epsilon, releases, delta),
+        "epsilon": _spent(accounting.spent_epsilon, releases, delta, accountant),
+    }
+    if relation == "add-or-remove-one":
+        spent["epsilon_replacing"] = _spent(accounting.replacing_epsilon, releases, delta)
+    else:
+        spent["epsilon_replacing"] = spent["epsilon"]
+    of_parts = " of each part" if in_parts else ""
     return {
-        "statement": _statement(private, noise_source, in_parts),
-        "private": private,
-        "neighbouring_relation": releases[0].relation,
+        "statement": _statement(releases, source, stream, spent["epsilon_replacing"], delta),
+        "private": relation is not None,
+        "neighbouring_relation": relation,
         # A record is an image with its label, and the set's labels are balanced by rule. But to which part it belongs is public.
-        "protects_labels": private and not in_parts,
+        "protects_labels": relation is not None and not in_parts,
+        "public_facts": f"number of records{of_parts}, classes, image shape, published normalisation constants",
+        **spent,
     }
 
 
-def _spent(epsilon: Callable[..., float], releases: list[Release], delta: float, **options: Any) -> float:
-    return max(epsilon(counted, delta, **options) for counted in compositions(releases))
-
-
-def certificate(ledger: Ledger, set_path: Path, *, noise_seed: int | None, run: dict[str, Any]) -> dict[str, Any]:
-    """The privacy statement of a set, from the ledger of the vault that it came out of.
+def certificate(ledger: Ledger, path: Path, *, noise_seed: int | None, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The privacy statement of a set or of statistics, from the ledger of the vault that they came out of.
 
     `noise_seed` None means operating-system entropy. `run` holds the cell, its configuration, code digest and provenance.
     """
-    noise_source = OS_ENTROPY if noise_seed is None else f"seed {noise_seed}"
-    in_parts = any(release.part is not None for release in ledger.releases)
-    return {
+    source = OS_ENTROPY if noise_seed is None else f"seed {noise_seed}"
+    stream = STREAM if ledger.releases[0].relation else None
+    stated = {
         "format": FORMAT,
-        **_follows(ledger.releases, noise_source),
+        **_follows(ledger.releases, ledger.delta, ledger.accountant, source, stream),
         "epsilon_budget": ledger.epsilon,
         "delta": ledger.delta,
-        "epsilon": _spent(accounting.spent_epsilon, ledger.releases, ledger.delta),
-        "epsilon_rdp": _spent(accounting.rdp_epsilon, ledger.releases, ledger.delta),
+        "accountant": ledger.accountant,
         "epsilon_pld": _spent(accounting.pld_epsilon, ledger.releases, ledger.delta),
-        "noise_source": noise_source,
+        "noise_source": source,
+        "noise_stream": stream,
         "ledger": [release.to_dict() for release in ledger.releases],
-        "public_facts": "number of records"
-        + (" of each part" if in_parts else "")
-        + ", classes, image shape, published normalisation "
-        "constants",
-        "set_sha256": sha256(set_path),
+        "set_sha256": sha256(path),
         **run,
     }
+    return {key: stated[key] for key in Certificate.model_fields if key in stated}
 
 
-def ledger(stated: dict[str, Any]) -> Ledger:
+def ledger(stated: Mapping[str, Any]) -> Ledger:
     """The ledger that a certificate states."""
-    made = Ledger(epsilon=float(stated["epsilon_budget"]), delta=stated["delta"])
+    made = Ledger(epsilon=float(stated["epsilon_budget"]), delta=stated["delta"], accountant=stated["accountant"])
     made.releases = [Release.from_dict(entry) for entry in stated["ledger"]]
     return made
 
 
-def post_processed(stated: dict[str, Any], set_path: Path, *, run: dict[str, Any]) -> dict[str, Any]:
+def post_processed(stated: Mapping[str, Any], path: Path, *, run: Mapping[str, Any]) -> dict[str, Any]:
     """The certificate of a set that was computed from released statistics alone: theirs, for other bytes.
 
     All sets that name the same statistics share one expenditure: publishing every one of them costs its epsilon once.
     """
-    return {
-        **{key: stated[key] for key in json.loads(SCHEMA.read_text())["required"]},
-        "set_sha256": sha256(set_path),
+    made = {
+        **stated,
+        "set_sha256": sha256(path),
         "statistics_sha256": stated["set_sha256"],
+        "releases": stated["config"],
         **run,
     }
+    return {key: made[key] for key in Certificate.model_fields if key in made}
 
 
-def verify(set_path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
-    """Check a set, or released statistics, against its certificate with an accountant that made neither; return the certificate.
+# ----------------------------------------------------------------------------------------------------------- verification
 
-    Recomputes epsilon from the ledger by dp-accounting's RDP and PLD accountants, and checks the set itself (checksum, types,
-    finite pixels, balance of its classes). Raises PrivsetError with one line for a mismatch, whatever was changed, and for a
-    budget that was exceeded. A certificate is arithmetic that anyone can repeat on what its maker states happened; it is no
-    proof that this is what happened.
-    """
-    certificate_path = certificate_path or set_path.with_name("certificate.json")
-    if set_path.name == STATISTICS:
-        read_statistics(set_path)
-        counts = np.zeros(1)
-    else:
-        counts = np.bincount(read_set(set_path).labels)
-    stated = matching_certificate(set_path, certificate_path)
-    error = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(stated), None)
-    if error:
-        position = ".".join(map(str, error.path)) or "top level"
-        raise PrivsetError(f"{certificate_path}: not a certificate of format {FORMAT}: {position}: {error.message[:200]}")
+
+def _parsed(stated: Mapping[str, Any], where: Path) -> Certificate:
     try:
-        budget, delta = float(stated["epsilon_budget"]), float(stated["delta"])
-        releases = [Release.from_dict(entry) for entry in stated["ledger"]]
-        claimed = {key: float(stated[key]) for key in ("epsilon", "epsilon_rdp", "epsilon_pld")}
-        composed = compositions(releases)
-    except (KeyError, TypeError, ValueError) as error:
-        raise PrivsetError(f"{certificate_path}: not a certificate ({error!r})") from error
-    follows = _follows(releases, stated["noise_source"])
+        return Certificate.model_validate_json(json.dumps(stated, allow_nan=False))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, pydantic.ValidationError):
+            raise PrivsetError(f"{where}: not a certificate ({error})") from None
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "top level"
+        made = " (made by version 0.1; CHANGELOG.md says what changed)" if stated.get("format") == 1 else ""
+        raise PrivsetError(f"{where}: not a certificate of format {FORMAT}{made}: {place}: {first['msg'][:150]}") from None
+
+
+def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
+    """The ledger, if each line of it can be; nothing here takes time."""
+
+    def wrong(what: str) -> PrivsetError:
+        return PrivsetError(f"{where}: {what}; it was changed")
+
+    relations = {entry.neighbouring_relation for entry in content.ledger}
+    if len(relations) > 1:
+        raise wrong("its ledger mixes neighbouring relations, whose guarantees do not compose")
+    for number, entry in enumerate(content.ledger):
+        line = f"ledger[{number}]"
+        private = entry.kind != "non-private"
+        given = (entry.sampling_rate, entry.noise_multiplier, entry.neighbouring_relation)
+        if any((value is not None) != private for value in given) or (entry.sensitivity == "inf") == private:
+            raise wrong(f"{line} is {entry.kind} with sampling rate, noise multiplier, relation, sensitivity {given}")
+        if (entry.mechanism == "everything") == private or (content.noise_stream is None) == private:
+            raise wrong(f"{line}: {entry.mechanism} is not {entry.kind} with noise from {content.noise_stream}")
+        if not private:
+            continue
+        if (entry.kind == "gaussian") != (entry.sampling_rate == 1):
+            raise wrong(f"{line} is {entry.kind} with sampling_rate = {entry.sampling_rate}")
+        if entry.mechanism == "gradient_mean" and entry.neighbouring_relation != "add-or-remove-one":
+            raise wrong(f"{line}: gradient_mean is for adding or removing one record")
+        if entry.mechanism == "feature_sums" and entry.kind != "gaussian":
+            raise wrong(f"{line}: feature_sums are of all records")
+        expected = None if content.noise_stream == FLOAT32 else grid(entry.sensitivity, min(entry.dimension, DIMENSION))
+        if entry.grid != expected:
+            raise wrong(f"{line}.grid = {entry.grid}, and its sensitivity and dimension give {expected}")
+        if content.delta * entry.records >= 1:
+            raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records")
+    if content.cell.epsilon != ("inf" if content.epsilon_budget == "inf" else f"{content.epsilon_budget:g}"):
+        raise wrong(f"cell.epsilon = {content.cell.epsilon}, but epsilon_budget = {content.epsilon_budget}")
+    if (content.statistics_sha256 is None) != (content.releases is None):
+        raise wrong("statistics_sha256 and releases belong together")
+    releases = [Release.from_dict(entry.model_dump(exclude_none=True)) for entry in content.ledger]
+    try:
+        compositions(releases)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    for first, second in pairwise(releases):
+        if first.same_kind(second):
+            raise wrong("two lines of its ledger are one release")
+    return releases
+
+
+def _refuse_contents(path: Path, content: Certificate) -> None:
+    """The file itself: whole, finite, and with as many images of each class as its name says."""
+    if path.name == STATISTICS:
+        read_statistics(path)
+        if content.cell.spc != "any":
+            raise PrivsetError(f"{path}: these are statistics, and the certificate is of a set of {content.cell.spc} per class")
+        return
+    counts = np.bincount(read_set(path).labels)
+    if content.private and set(counts.tolist()) != {int(content.cell.spc) if content.cell.spc.isdigit() else -1}:
+        raise PrivsetError(
+            f"{path}: its classes are not balanced, {content.cell.spc} images each as its certificate says, but {counts.tolist()}"
+        )
+
+
+def verify(path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
+    """Check a set, or released statistics, against its certificate; return the certificate.
+
+    Raises PrivsetError with one line for whatever contradicts itself: other bytes, an unknown or missing entry, a value out of
+    its range, an entry that does not follow from the ledger, a budget that was exceeded. What takes time comes last: epsilon
+    again, by dp-accounting's RDP and PLD accountants, which are not those that calibrated the noise.
+    """
+    certificate_path = certificate_path or path.with_name("certificate.json")
+    stated = matching_certificate(path, certificate_path)
+    content = _parsed(stated, certificate_path)
+    releases = _refuse_contradictions(content, certificate_path)
+    _refuse_contents(path, content)
+
+    follows = _follows(releases, content.delta, content.accountant, content.noise_source, content.noise_stream)
     for key, value in follows.items():
-        if stated[key] != value:
-            raise PrivsetError(f"{certificate_path}: {key} = {stated[key]!r} does not follow from the rest; it was changed")
-    if len({release.relation for release in releases}) > 1:
-        raise PrivsetError(f"{certificate_path}: its ledger mixes neighbouring relations, whose guarantees do not compose")
-    if follows["private"] and len(set(counts.tolist())) > 1:
-        raise PrivsetError(f"{set_path}: its classes are not balanced ({counts.tolist()}), which may tell about the data")
-    recomputed = {
-        "epsilon_rdp": _spent(accounting.rdp_epsilon, releases, delta),
-        "epsilon_pld": _spent(accounting.pld_epsilon, releases, delta),
-        "epsilon": _spent(accounting.spent_epsilon, releases, delta),
-    }
-    for counted in composed if follows["private"] else []:
+        claimed = stated[key]
+        same = _close(value, claimed) if isinstance(value, float) and claimed is not None else value == claimed
+        if not same:
+            raise PrivsetError(f"{certificate_path}: {key} = {claimed!r}, and its ledger gives {value!r}; it was changed")
+    if follows["epsilon"] > float(content.epsilon_budget) * (1 + 1e-9):
+        raise PrivsetError(
+            f"{certificate_path}: epsilon = {follows['epsilon']:.6g} was spent of a budget of {content.epsilon_budget:g}"
+        )
+    for counted in compositions(releases) if content.private else []:
         accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.WHOLE_ORDERS))
         for event, count in counted:
             accountant.compose(event, count)
-        theirs = float(accountant.get_epsilon(delta))
-        ours = accounting.rdp_epsilon(counted, delta, orders=accounting.WHOLE_ORDERS)
+        theirs = float(accountant.get_epsilon(content.delta))
+        ours = accounting.rdp_epsilon(counted, content.delta, orders=accounting.WHOLE_ORDERS)
         if abs(ours - theirs) > 1e-3 * theirs:
             raise PrivsetError(f"{certificate_path}: two RDP accountants disagree on its ledger ({ours:.6g}, {theirs:.6g})")
-    for key, value in recomputed.items():
-        if not (value == claimed[key] or abs(value - claimed[key]) <= 1e-3 * value):
-            raise PrivsetError(
-                f"{certificate_path}: {key} = {claimed[key]:.6g}, but its ledger gives {value:.6g}; it was changed"
-            )
-    if recomputed["epsilon"] > budget * (1 + 1e-9):
-        raise PrivsetError(f"{certificate_path}: epsilon = {recomputed['epsilon']:.6g} was spent of a budget of {budget:g}")
+    exact = _spent(accounting.pld_epsilon, releases, content.delta)
+    if not _close(exact, stated["epsilon_pld"]):
+        raise PrivsetError(
+            f"{certificate_path}: epsilon_pld = {stated['epsilon_pld']}, and its ledger gives {exact:.6g}; it was changed"
+        )
     return stated
+
+
+def _close(value: float, claimed: float | str) -> bool:
+    """Equal to what two versions of a library may differ by."""
+    return value == float(claimed) or abs(value - float(claimed)) <= 1e-4 * value

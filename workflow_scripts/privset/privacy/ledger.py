@@ -60,7 +60,7 @@ class Release:
         return cls(
             mechanism=entry["mechanism"],
             event=accounting.event_from_dict(entry),
-            relation=entry["neighbouring_relation"],
+            relation=entry.get("neighbouring_relation"),
             sensitivity=float(entry["sensitivity"]),
             records=entry["records"],
             dimension=entry["dimension"],
@@ -86,6 +86,18 @@ def compositions(releases: Iterable[Release]) -> list[list[accounting.Counted]]:
     if len(set(members)) < len(members):
         raise ValueError(f"the parts {', '.join(map(str, parts))} of the records overlap")
     return [[(r.event, r.count) for r in releases if r.part in (None, part)] for part in parts or [None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a configuration asks of the private data, in a row: stated by each method, for comparison with a ledger."""
+
+    mechanism: str
+    sensitivity: float
+    """Without what rounding adds."""
+    count: int
+    sampling_rate: float = 1.0
+    part: tuple[int, ...] | None = None
 
 
 class Ledger:

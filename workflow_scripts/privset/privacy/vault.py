@@ -191,10 +191,10 @@ class Vault:
         """One Gaussian release, over all records, of the per-class sums of clipped feature vectors.
 
         `features` maps (B, C, H, W) normalised images and their (B,) labels to (B, dimension), each row from its own record
-        alone; rows longer than `clip` in L2 are scaled down to it, and rows with NaN or infinity count as zeros. It is called with
-        at most `chunk` records at a time, as many each time, or one less. A record touches one class's sum, so the sensitivity is
-        `clip` for adding or removing one, and `2 * clip` for replacing one (by another of any class), and what rounding adds
-        (`noise`). The noise has standard deviation `noise_multiplier` times the sensitivity.
+        alone; rows longer than `clip` in L2 are scaled down to it, and rows with NaN or infinity count as zeros. It is called
+        with at most `chunk` records at a time, as many each time, or one less. A record touches one class's sum, so the
+        sensitivity is `clip` for adding or removing one, and `2 * clip` for replacing one (by another of any class), and what
+        rounding adds (`noise`). The noise has standard deviation `noise_multiplier` times the sensitivity.
 
         Returns (classes, dimension). Raises BudgetExceeded before any feature is computed.
         """

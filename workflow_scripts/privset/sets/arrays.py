@@ -11,6 +11,23 @@ import numpy as np
 from privset import PrivsetError
 from privset.sets.files import write_atomically
 
+LARGEST = 2**33
+"""Bytes of a file of arrays, unpacked."""
+
+
+def _read(path: Path, what: str) -> dict[str, np.ndarray]:
+    """Every array of a file. A damaged one may make NumPy and zipfile raise anything, and announce any amount of memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > LARGEST:
+                raise ValueError(f"it announces {size:,} bytes")
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise PrivsetError(f"{path} is not a readable {what} ({reason}); delete it and run again") from error
+
 
 @dataclass(frozen=True)
 class Set:
@@ -41,16 +58,19 @@ def write_set(path: Path, made: Set) -> None:
 
 def read_set(path: Path, *, classes: int | None = None, shape: tuple[int, int, int] | None = None) -> Set:
     """The inverse of `write_set`. Raises PrivsetError, with the reason in one line, for anything that is not a whole set."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            optional = {"tiles": int(archive.get("tiles", 1)), "soft_labels": archive.get("soft_labels")}
-            made = Set(archive["images"], archive["labels"], **optional)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise PrivsetError(f"{path} is not a readable set ({error}); delete it and run again") from error
+    arrays = _read(path, "set")
+    unknown = sorted(set(arrays) - {"images", "labels", "tiles", "soft_labels"})
+    if unknown or not {"images", "labels"} <= set(arrays) or not _whole_number(arrays.get("tiles", np.int64(1))):
+        raise PrivsetError(f"{path} is not a readable set (it has {', '.join(sorted(arrays))}); delete it and run again")
+    made = Set(arrays["images"], arrays["labels"], int(arrays.get("tiles", 1)), arrays.get("soft_labels"))
     check_set(made, classes=classes, where=str(path))
     if shape is not None and made.images.shape[1:] != shape:
         raise PrivsetError(f"{path}: images are {made.images.shape[1:]}, not {shape}; it was made for another dataset")
     return made
+
+
+def _whole_number(array: np.ndarray) -> bool:
+    return array.shape == () and array.dtype.kind in "iu"
 
 
 def check_set(made: Set, *, classes: int | None, where: str) -> None:
@@ -87,17 +107,17 @@ def write_statistics(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def read_statistics(path: Path) -> dict[str, np.ndarray]:
     """The inverse of `write_statistics`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise PrivsetError(f"{path} is not a readable file of arrays ({error}); delete it and run again") from error
+    arrays = _read(path, "file of arrays")
+    broken = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or not np.isfinite(array).all()]
+    if broken or not arrays:
+        raise PrivsetError(f"{path}: {', '.join(broken) or 'nothing'} there is not finite numbers; delete it and run again")
+    return arrays
 
 
 def read_snapshots(path: Path) -> dict[str, np.ndarray]:
     """A cell's snapshots (`jobs.trajectory`)."""
     arrays = read_statistics(path)
-    if not {"step", "epsilon_spent", "images", "labels"} <= set(arrays) or not np.isfinite(arrays["images"]).all():
+    if not {"step", "epsilon_spent", "images", "labels"} <= set(arrays):
         raise PrivsetError(f"{path} is not a file of snapshots; delete it and run again")
     return arrays
 
@@ -113,8 +133,7 @@ def write_predictions(path: Path, predicted: np.ndarray, labels: np.ndarray) -> 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `write_predictions`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["predicted"], archive["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise PrivsetError(f"{path} is not a readable file of predictions ({error}); delete it and run again") from error
+    arrays = _read(path, "file of predictions")
+    if set(arrays) != {"predicted", "labels"}:
+        raise PrivsetError(f"{path} is not a readable file of predictions; delete it and run again")
+    return arrays["predicted"], arrays["labels"]

@@ -49,9 +49,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """Raises PrivsetError for what is no JSON: NaN and infinities are none, nor is one key twice."""
+
+    def no_number(text: str) -> None:
+        raise ValueError(f"{text} is no number")
+
+    def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError(f"a key stands there twice: {', '.join(key for key, _ in pairs)[:100]}")
+        return dict(pairs)
+
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(), parse_constant=no_number, object_pairs_hook=no_key_twice)
+    except (OSError, ValueError, RecursionError) as error:
         raise PrivsetError(f"{path} is not readable JSON ({error}); delete it and run again") from error
 
 
