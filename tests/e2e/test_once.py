@@ -1,5 +1,5 @@
-"""Under the operating system's noise a cell is released once: nothing that changes no question asks again, what does is refused and
-loses nothing, and a checkpoint of other data is not resumed from."""
+"""Under the operating system's noise a cell is released once: what changes no question asks nothing again, and what does is
+refused and loses nothing."""
 
 import os
 import stat

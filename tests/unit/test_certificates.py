@@ -9,6 +9,7 @@ import pytest
 from privset import PrivsetError
 from privset.privacy import accounting, certificates
 from privset.privacy.ledger import Ledger, Release
+from privset.privacy.noise import ROUNDING
 from privset.sets import arrays, files
 
 
@@ -27,7 +28,7 @@ def a_ledger(epsilon=1.0, releases=5):
                 mechanism="gradient_mean",
                 event=event,
                 relation="add-or-remove-one",
-                sensitivity=0.1,
+                sensitivity=0.1 * (1 + ROUNDING),
                 records=1000,
                 dimension=500,
             )
@@ -35,10 +36,14 @@ def a_ledger(epsilon=1.0, releases=5):
     return ledger
 
 
+CONFIG = {"outer": 1, "inner": 1, "iterations": 5, "batches": 1, "batch_size": 10, "clip": 0.1}
+"""Of PSG, for that ledger."""
+
+
 def a_run(epsilon=1, **cell):
     """What a job says of itself."""
     place = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": f"{epsilon:g}", "spc": "2", "seed": "0"}
-    return {"cell": {**place, **cell}, "config": {}, "code": "abc", "device": "cpu", "versions": {"torch": "2"}}
+    return {"cell": {**place, **cell}, "config": CONFIG, "code": "abc", "device": "cpu", "versions": {"torch": "2"}}
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from privset import methods
 from privset.__main__ import main
 from privset.data.datasets import DATASETS, DESCRIPTION, FILES
 from privset.data.idx import read_idx, write_idx
 from privset.privacy import certificates
 from privset.sets import arrays, files
-from unit.test_certificates import a_ledger, a_set, cell_in_parts  # noqa: F401
+from unit.test_certificates import a_ledger, a_run, a_set, cell_in_parts  # noqa: F401
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def cells(tmp_path):
     """Two sets with certificates, below one folder."""
     for name in ("a", "b"):
         arrays.write_set(tmp_path / name / "set.npz", arrays.Set(*a_set()))
-        content = certificates.certificate(a_ledger(), tmp_path / name / "set.npz", noise_seed=None, run={})
+        content = certificates.certificate(a_ledger(), tmp_path / name / "set.npz", noise_seed=None, run=a_run())
         files.write_json(tmp_path / name / "certificate.json", content)
     return tmp_path
 
@@ -78,11 +79,12 @@ def test_exported_sets_are_the_set(cells, form):
         assert np.array_equal(np.array([row[1:] for row in rows[1:]], np.float32), images.reshape(20, -1))
 
 
-def test_show_names_the_part_of_each_release(cell_in_parts, capsys):  # noqa: F811
+def test_show_names_the_part_of_each_release(cell_in_parts, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(methods, "check", lambda stated, where: None)  # a ledger that no method asks for
     assert main(["show", str(cell_in_parts / "set.npz")]) == 0
     text = capsys.readouterr().out
     assert "of classes 0, 1" in text and "of classes 2, 3" in text
-    assert "touches two" in text
+    assert "to which part a record belongs is not protected" in text
 
 
 @pytest.fixture

@@ -151,10 +151,7 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
         ("quick/sets/mnist/psg/eps10/spc0/seed0/set.npz", "spc = 0: must be a whole number > 0"),
         ("quick/sets/mnist/psg/eps10/spc10/seedx/set.npz", "seed = x: must be a whole number >= 0"),
         ("quick/sets/minst/psg/eps10/spc10/seed0/set.npz", "dataset = minst: choose from mnist, fashion_mnist"),
-        (
-            "quick/sets/mnist/pgs/eps10/spc10/seed0/set.npz",
-            "method = pgs: choose from psg, psg_tight_accounting, psg_prior, psm, dp_merf, real",
-        ),
+        ("quick/sets/mnist/pgs/eps10/spc10/seed0/set.npz", "method = pgs: choose from psg, psg_tight_accounting, psg_prior"),
         ("quik/sets/mnist/psg/eps10/spc10/seed0/set.npz", "preset = quik: choose from quick, paper"),
         ("quick/sets/mnist/psg/epsinf/spc10/seed0/set.npz", "eps inf belongs to method real alone"),
         ("quick/metrics/mnist/psg/eps10/spc10/seed0/resnet99.json", "network = resnet99: choose from convnet"),
