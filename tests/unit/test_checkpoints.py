@@ -8,11 +8,14 @@ import resource
 import stat
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from privset import PrivsetError
+from privset.data import sources
+from privset.data.datasets import FILES
 from privset.jobs import cells, checkpoints
 from privset.jobs.progress import Progress
 from privset.jobs.run import Run
@@ -187,3 +190,21 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(make_vault, 
     whole, *_ = start(make_vault, tmp_path / "whole.pt")
     resumed, *_ = start(make_vault, path, noise_seed=77)
     assert torch.equal(whole, resumed)
+
+
+def test_a_checkpoint_belongs_to_the_data_that_were_asked(tmp_path):
+    """Other records under the same name: what was answered about the first is not continued on the second."""
+    belonging = []
+    for changed in (0, 1):
+        folder = tmp_path / str(changed)
+        sources.fetch("digits", folder, sources=[], directory=None, timeout=1, log=lambda line: None)
+        images = bytearray((folder / FILES[0]).read_bytes())
+        images[-1] ^= changed
+        (folder / FILES[0]).write_bytes(images)
+        cell = {"dataset": "digits", "method": "psg", "epsilon": "1", "spc": "1", "seed": "0"}
+        params = {"delta": 1e-5, "accountant": "rdp", "noise": "seeded"}
+        job = SimpleNamespace(cell=cell, params=params, device="cpu")
+        vault, seed, belongs_to = cells.open_vault(job, folder, folder / "certificate.json")
+        assert seed is not None and vault.facts.records == 1437
+        belonging.append(checkpoints.fingerprint(belongs_to))
+    assert belonging[0] != belonging[1]

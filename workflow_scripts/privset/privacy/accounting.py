@@ -7,6 +7,12 @@ Three accountants for compositions of Gaussian and Poisson-subsampled Gaussian m
 - `gaussian_epsilon`: exact, for unsampled Gaussian mechanisms (Balle & Wang 2018; Gaussian DP composition, Dong et al. 2019).
 - `pld_epsilon`: privacy loss distributions (dp-accounting): the tightest for sampled mechanisms, and independent of both.
 
+| event | neighbours | `rdp` | `pld` | exact | second opinion (`certificates.verify`) |
+|---|---|---|---|---|---|
+| Gaussian | either; the multiplier is of their sensitivity | Opacus | dp-accounting | dp-accounting | dp-accounting's RDP |
+| Poisson-subsampled Gaussian | add or remove one | Opacus | dp-accounting | - | dp-accounting's RDP |
+| none (the data themselves) | - | infinite | infinite | infinite | - |
+
 `noise multiplier` is always the standard deviation of the noise divided by the L2 sensitivity of what it is added to, for
 the neighbouring relation that the release states.
 """

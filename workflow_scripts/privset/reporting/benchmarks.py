@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from privset.evaluation import plain, training
 from privset.jobs.computation import Computation
 from privset.methods import psg
 from privset.networks import classifiers, compiled
-from privset.privacy.gradients import clipped_gradient_sum
+from privset.privacy import noise
+from privset.privacy.gradients import clipped_gradient_sum, per_record_gradients
 
 OURS = "privset"
 CLIP = 0.1
@@ -57,10 +59,12 @@ def interleaved(
     repeats: int,
     device: torch.device,
     tick: Callable[[], None] = lambda: None,
+    shares: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per call: median and quartiles of `repeats` rounds in each of which every call runs once, after a warm-up.
 
-    `ratio` is to the call named `privset`, of medians.
+    `ratio` is to the call named `privset`, of medians. `shares` are those of the work that a call does, 1 if not given: its
+    seconds are divided by it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     memory = {}
@@ -75,7 +79,7 @@ def interleaved(
             call()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append((time.perf_counter() - begin) / (shares or {}).get(name, 1))
         tick()
     ours = statistics.median(seconds[OURS])
     rows = []
@@ -98,9 +102,17 @@ class Timing:
         self.done += 1
         self.progress.update(self.done)
 
-    def add(self, where: dict[str, Any], calls: dict[str, Callable[[], Any]], *, repeats: int, factor: int = 1) -> None:
+    def add(
+        self,
+        where: dict[str, Any],
+        calls: dict[str, Callable[[], Any]],
+        *,
+        repeats: int,
+        factor: float = 1,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         """Measure, and keep the rows under `where`, their seconds `factor` times as long."""
-        for row in interleaved(calls, repeats=repeats, device=self.device, tick=self._tick):
+        for row in interleaved(calls, repeats=repeats, device=self.device, tick=self._tick, shares=shares):
             scaled = {key: row[key] * factor for key in ("seconds", "lower", "upper", "fastest")}
             self.rows.append({**where, **row, **scaled})
 
@@ -119,7 +131,8 @@ def _convnet(width: int, device: torch.device) -> nn.Module:
 def private_gradient(*, batch: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
     """Programs that compute the sum of clipped per-record gradients of a ConvNet, and two that compute the plain gradient.
 
-    Batches have a fixed size here and no noise is added: what is timed is the part in which the programs differ.
+    Batches have a fixed size here. Ours adds its noise, on the grid; one program does as ours did before: sum and noise in
+    float32. Opacus adds none here.
     """
     import opacus
     from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
@@ -181,17 +194,57 @@ def private_gradient(*, batch: int, width: int, device: torch.device) -> dict[st
         torch.autograd.grad(F.cross_entropy(model(images), labels), list(network.parameters()))
 
     def ours(compile: bool) -> None:
-        clipped_gradient_sum(network, images, labels, clip=CLIP, compile=compile)
+        total = clipped_gradient_sum(network, images, labels, clip=CLIP, compile=compile)
+        noise.release(total, sensitivity=CLIP, noise_multiplier=1.0, key=1, question=0)
+
+    random = torch.Generator(device).manual_seed(2)
+
+    def before(compile: bool) -> None:
+        size, weights = 16 * torch.get_num_threads() if width > 32 else 32, list(network.parameters())
+        total = torch.zeros(sum(weight.numel() for weight in weights), device=device)
+        for part in zip(images.split(size), labels.split(size), strict=True):
+            total += compiled.run(_float32_sum, network, *part, compile=compile)
+        total += torch.randn(total.shape, generator=random, device=device) * CLIP
 
     return {
         OURS: lambda: ours(True),
+        "privset, float32 sum and noise": lambda: before(True),
         "privset, not compiled": lambda: ours(False),
+        "the same, float32": lambda: before(False),
         "Opacus hooks": opacus_hooks,
         "Opacus ghost clipping": opacus_ghost,
         "vmap(grad)": vmap_grad,
         "not private": lambda: plain(network),
         "not private, compiled": lambda: plain(fused),
     }
+
+
+def _float32_sum(network: nn.Module, weights: list[Tensor], images: Tensor, labels: Tensor) -> Tensor:
+    """The sum as it was collected until version 0.1."""
+    gradients = per_record_gradients(network, images, labels, weights=weights)
+    norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients])
+    scale = (CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    return torch.cat([scale @ gradient for gradient in gradients])
+
+
+def noise_draws(*, coordinates: int, device: torch.device) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
+    """Gaussian noise on a vector: ours, PyTorch's float32, and where it is installed OpenDP's, which is exact and so much slower
+    that it gets a thousandth of the coordinates; with the shares of the work."""
+    total = torch.zeros(coordinates, device=device, dtype=torch.float64)
+    random = torch.Generator(device).manual_seed(2)
+    calls: dict[str, Callable[[], Any]] = {
+        OURS: lambda: noise.release(total, sensitivity=1.0, noise_multiplier=1.0, key=1, question=0),
+        "PyTorch, float32": lambda: torch.randn(coordinates, generator=random, device=device),
+    }
+    if importlib.util.find_spec("opendp") is None:
+        return calls, {}
+    import opendp.prelude as dp
+
+    dp.enable_features("contrib")
+    space = dp.vector_domain(dp.atom_domain(T=float, nan=False)), dp.l2_distance(T=float)
+    exact = space >> dp.m.then_gaussian(scale=1.0)
+    few = [0.0] * max(1, coordinates // 1000)
+    return {**calls, "OpenDP": lambda: exact(few)}, {"OpenDP": len(few) / coordinates}
 
 
 def matching_step(*, images: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:

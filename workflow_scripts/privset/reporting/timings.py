@@ -13,7 +13,7 @@ from privset.reporting.benchmarks import OURS
 from privset.reporting.figures import STYLE, plt, save
 from privset.sets.files import write_atomically
 
-MARKERS = ("o", "s", "^", "v", "D", "x", "+", "P")
+MARKERS = ("o", "s", "^", "v", "D", "x", "+", "P", "*", "d")
 
 
 def _seconds(value: float) -> str:
@@ -58,11 +58,15 @@ def private_step(frame: pd.DataFrame, paths: list[Path]) -> None:
     batch = gradient[gradient.width != width].batch.iloc[0]
     by_batch, by_width = gradient[gradient.width == width], gradient[gradient.batch == batch].sort_values("width", kind="stable")
     first = frame.iloc[0]
+    noises = "\n".join(
+        f"- {row.program}: {row.seconds * 1e9:,.0f} ns ({row.ratio:,.2f})" for row in frame[frame.step == "noise"].itertuples()
+    )
     text = f"""## The private step
 
 Median seconds (and the ratio to ours in the same rounds) of {first.n} interleaved rounds on {first.device}, torch {first.torch},
 opacus {first.opacus}. Ours is compiled, as the `paper` preset uses it. Batches of a fixed
-size, ConvNet on 28x28 images, no noise added.
+size, ConvNet on 28x28 images. Ours adds its noise on the grid; "float32 sum and noise" is what ours did until version 0.1, in the
+same rounds; the other programs add none.
 
 ### Clipped per-record gradients, batch sizes, width {width:g}
 
@@ -78,6 +82,10 @@ Peak memory of one call (MB above what was in use) at the largest batch, {by_bat
 ### Matching step (the gradient of the matching loss in the images), width {width:g}
 
 {shown(matching, ["images"])}
+
+### Noise, per coordinate
+
+{noises}
 """
 
     def picture() -> plt.Figure:
