@@ -127,8 +127,8 @@ def test_the_noise_is_normal():
 
 
 def test_tails_beyond_six_standard_deviations_occur_at_their_rate():
-    """2 x 10^9 draws, 3.95 of them expected beyond 6 (Poisson: 1 to 12 with 98 %; the key is fixed). PyTorch's float32 normals on a
-    CPU end at sqrt(2 ln 2^24) = 5.77."""
+    """2 x 10^9 draws, 3.95 of them expected beyond 6 (Poisson: 1 to 12 with 98 %; the key is fixed). PyTorch's float32 normals on
+    a CPU end at sqrt(2 ln 2^24) = 5.77."""
 
     def beyond(question):
         return int((np.abs(noise.stream(2, question, "noise").standard_normal(20_000_000)) > 6).sum())
