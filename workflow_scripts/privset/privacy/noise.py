@@ -40,7 +40,7 @@ import torch
 from randomgen import AESCounter
 from torch import Tensor
 
-STREAM = "AES-128 counter mode, float64 normals"
+STREAM = "AES-128 in counter mode; normals and sums in float64"
 ROUNDING = 2.0**-18
 RECORDS = 2**18
 """The most records that the proof covers."""
