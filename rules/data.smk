@@ -2,6 +2,8 @@
 
 
 rule fetch:
+    input:
+        of(grids.own_files),
     output:
         expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
     log:

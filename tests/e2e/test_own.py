@@ -47,6 +47,10 @@ def test_a_network_and_a_dataset_of_ones_own(tmp_path):
     assert metrics[metrics.method == "real"].test_accuracy.item() > 60  # logistic regression, augmented digits
     shown = (path / "results/tiny/tables/table2.md").read_text()
     assert "linear" in shown and "mine reproduced" in shown
+    before = dict(np.load(tmp_path / "train.npz"))
+    np.savez(tmp_path / "train.npz", images=255 - before["images"], labels=before["labels"])
+    again = snakemake(path, "-n", "table2", "--cores", "1", "--configfile", str(tmp_path / "own.yaml"))
+    assert re.search(r"^fetch +1$", again.stdout, re.MULTILINE), again.stdout  # an edit of one's own files is seen
     certificate = files.read_json(path / "results/tiny/sets/mine/psg/eps10/spc2/seed0/certificate.json")
     assert certificate["cell"]["dataset"] == "mine"
 

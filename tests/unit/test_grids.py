@@ -135,3 +135,21 @@ def test_limits_grow_with_the_work_and_the_attempt():
     assert needs.synthesis_minutes(CONFIG, large, 1) > needs.synthesis_minutes(CONFIG, small, 1) > 15
     assert needs.synthesis_minutes(CONFIG, small, 3) == 3 * needs.synthesis_minutes(CONFIG, small, 1)
     assert needs.gpus({**CONFIG, "gpu": True}) == 1 and needs.gpus({**CONFIG, "gpu": False}) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "train", "names"),
+    [
+        ("npz", "train.npz", ["train.npz"]),
+        ("idx", "train", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"]),
+        ("imagefolder", "folder", ["folder/cats/1.png", "folder/dogs/2.png"]),
+    ],
+)
+def test_the_files_of_ones_own_dataset_are_watched(tmp_path, form, train, names):
+    for name in (*names, "other.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    config = {**CONFIG, "datasets": {"mine": {"format": form, "train": str(tmp_path / train), "test": str(tmp_path / "missing")}}}
+    watched = grids.own_files(config, {**CELL, "dataset": "mine"})
+    assert watched == [str(tmp_path / name) for name in names]
+    assert grids.own_files(config, CELL) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from privset import PrivsetError
@@ -71,6 +72,20 @@ def checked_dataset(config: Config, cell: Cell) -> str:
 def own_dataset(config: Config, cell: Cell) -> Config:
     """The block of a user's own dataset; other datasets' blocks do not concern this one."""
     return {name: block for name, block in own_datasets(config).items() if name == cell["dataset"]}
+
+
+def own_files(config: Config, cell: Cell) -> list[str]:
+    """The files of a user's own dataset that are there, so that an edit of one is noticed; what is missing, the job says."""
+    found = []
+    for block in own_dataset(config, cell).values():
+        for path in (Path(block["train"]).expanduser(), Path(block["test"]).expanduser()):
+            if block["format"] == "imagefolder":
+                found += sorted(path.glob("*/*"))
+            elif block["format"] == "idx":
+                found += sorted(path.parent.glob(f"{path.name}-*-ubyte*"))
+            else:
+                found.append(path)
+    return [str(path) for path in found if path.is_file()]
 
 
 def data_files(config: Config, cell: Cell) -> list[str]:

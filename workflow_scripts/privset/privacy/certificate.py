@@ -102,7 +102,9 @@ class Certificate(Closed):
     """False where the records were used in parts by class: to which part a record belongs is public."""
     noise_source: Annotated[str, Field(pattern="^(operating system|seed [0-9]{1,20})$")]
     """Where the key of the noise came from."""
-    noise_stream: Literal["AES-128 in counter mode; normals and sums in float64", "PyTorch's float32 generator, until version 0.1"] | None
+    noise_stream: (
+        Literal["AES-128 in counter mode; normals and sums in float64", "PyTorch's float32 generator, until version 0.1"] | None
+    )
     """What the noise was drawn from; null for data without noise."""
     public_facts: str
     """What was used without noise."""
