@@ -17,6 +17,7 @@ from privset.data.datasets import PublicFacts
 from privset.jobs.run import Run
 from privset.methods import dp_merf, dpsgd, psg, psg_continual, psm, psm_releases
 from privset.privacy import accounting, certificates
+from privset.privacy.ledger import Release
 from privset.privacy.noise import key_of
 from privset.privacy.vault import Vault
 from privset.sets import arrays, files
@@ -306,6 +307,18 @@ def test_the_configuration_and_the_ledger_are_compared(made):
             methods.check(stated, "here")
 
 
+@pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg"])
+def test_a_forged_relation_with_all_that_follows_from_it(made, kind):
+    """Whoever forges computes everything again: what the method does not ask is still refused."""
+    stated = json.loads((made[kind] / "certificate.json").read_text())
+    for entry in stated["ledger"]:
+        before = entry["neighbouring_relation"]
+        entry["neighbouring_relation"] = "replace-one" if before == "add-or-remove-one" else "add-or-remove-one"
+    releases = [Release.from_dict(entry) for entry in stated["ledger"]]
+    follows = certificates._follows(releases, stated["delta"], "rdp", stated["noise_source"], stated["noise_stream"])
+    assert judge(made[kind], {**stated, **follows}, ("ledger",)) == "refused"
+
+
 def test_verifying_takes_seconds_whatever_is_claimed(made):
     """The dearest ledgers within the ranges: refused, or computed in time."""
     import time
@@ -314,6 +327,9 @@ def test_verifying_takes_seconds_whatever_is_claimed(made):
     for rate, multiplier, count in ((1e-6, 0.05, 1_000_000), (0.5, 1e-6, 1_000_000), (1e-4, 20.0, 1_000_000), (0.9, 1e6, 1)):
         new = copy.deepcopy(stated)
         new["ledger"][0] |= {"sampling_rate": rate, "noise_multiplier": multiplier, "count": count}
+        if multiplier < 1:
+            new |= {"epsilon_budget": "inf"}
+            new["cell"]["epsilon"] = "inf"
         begin = time.monotonic()
         assert judge(made["psg"], new, ()) == "refused"
         assert time.monotonic() - begin < 5

@@ -67,7 +67,8 @@ def check(stated: Mapping[str, Any], where: str) -> None:
     asked = module.asks(block, lambda part: records.get(part, 1))
     extra = 1 + ROUNDING if stated["noise_stream"] == STREAM else 1
     for entry, ask in zip_longest(entries, asked):
-        if entry is None or ask is None or (entry["mechanism"], entry["count"]) != (ask.mechanism, ask.count):
+        keys = ("mechanism", "neighbouring_relation", "count")
+        if entry is None or ask is None or [entry[key] for key in keys] != [ask.mechanism, ask.relation, ask.count]:
             raise PrivsetError(f"{where}: its ledger is not what its configuration asks of the data; it was changed")
         numbers = (float(entry["sensitivity"]), entry.get("sampling_rate", 1.0))
         expected = (ask.sensitivity * extra, ask.sampling_rate)

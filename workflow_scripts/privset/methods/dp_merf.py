@@ -49,7 +49,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """One mean embedding."""
-    return [Asked(mechanism="feature_sums", sensitivity=2.0, count=1)]
+    return [Asked(mechanism="feature_sums", relation="replace-one", sensitivity=2.0, count=1)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """Everything."""
-    return [Asked(mechanism="everything", sensitivity=math.inf, count=1)]
+    return [Asked(mechanism="everything", relation=None, sensitivity=math.inf, count=1)]
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from privset.sets.files import matching_certificate, sha256
 
 STATISTICS = "statistics.npz"
 """The name of released statistics; they have a certificate as sets do."""
+LARGEST_BUDGET = 1000
+"""Epsilon of a private set, at most: with hardly any noise its accountants would take minutes."""
 
 
 # --------------------------------------------------------------------------------------------------- what follows from what
@@ -172,6 +174,8 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             raise wrong(f"{line}.grid = {entry.grid}, and its sensitivity and dimension give {expected}")
         if content.delta * entry.records >= 1:
             raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records")
+    if content.ledger[0].kind != "non-private" and not float(content.epsilon_budget) <= LARGEST_BUDGET:
+        raise wrong(f"epsilon_budget = {content.epsilon_budget}, and more than {LARGEST_BUDGET} promises nothing")
     if content.cell.epsilon != ("inf" if content.epsilon_budget == "inf" else f"{content.epsilon_budget:g}"):
         raise wrong(f"cell.epsilon = {content.cell.epsilon}, but epsilon_budget = {content.epsilon_budget}")
     if (content.statistics_sha256 is None) != (content.releases is None):

@@ -93,6 +93,7 @@ class Asked:
     """What a configuration asks of the private data, in a row: stated by each method, for comparison with a ledger."""
 
     mechanism: str
+    relation: Relation | None = "add-or-remove-one"
     sensitivity: float
     """Without what rounding adds."""
     count: int
