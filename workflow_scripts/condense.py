@@ -20,7 +20,9 @@ def main(smk):
         facts = datasets.public_facts(known, records=stated["ledger"][0]["records"])
         statistics = method.Statistics.from_tensors(job.tensors(path), facts)
         belongs_to = {"statistics": stated["set_sha256"]}
-        run, trajectory, file = cells.start(job, ledger=certificates.ledger(stated), vault=None, belongs_to=belongs_to)
+        run, trajectory, file = cells.start(
+            job, ledger=certificates.ledger(stated), vault=None, belongs_to=belongs_to, certificate=path
+        )
         images, labels = method.synthesize(statistics, facts, config, run)
         soft_labels = method.soft_labels(statistics, images, labels, config)
         cells.write(smk.output, images, labels, trajectory, facts, tiles=config.tiles, soft_labels=soft_labels)

@@ -15,7 +15,7 @@ def main(smk):
         config = job.parse(method.ReleaseConfig, smk.params.config, f"methods.{job.cell['method']}.releases")
         data, certificate = Path(smk.input.data[0]).parent, Path(smk.output.certificate)
         vault, seed, belongs_to = cells.open_vault(job, data, certificate)
-        run, _, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
+        run, _, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to, certificate=certificate)
         tensors = method.release(vault, config, run).to_tensors()
         arrays.write_statistics(Path(smk.output.statistics), {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
         stated = certificates.certificate(vault.ledger, Path(smk.output.statistics), noise_seed=seed, run=job.details)

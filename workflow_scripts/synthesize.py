@@ -15,7 +15,7 @@ def main(smk):
         config = job.parse(method.Config, smk.params.config, f"methods.{job.cell['method']}.config")
         data, certificate = Path(smk.input.data[0]).parent, Path(smk.output.certificate)
         vault, seed, belongs_to = cells.open_vault(job, data, certificate)
-        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to)
+        run, trajectory, file = cells.start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to, certificate=certificate)
         images, labels = method.synthesize(vault, config, run)
         cells.write(smk.output, images, labels, trajectory, vault.facts)
         stated = certificates.certificate(vault.ledger, Path(smk.output.images), noise_seed=seed, run=job.details)

@@ -79,6 +79,7 @@ def test_another_question_under_the_same_name_is_refused_in_one_line_and_loses_n
         assert made.returncode == 0, made.stdout
         assert files.sha256(home / GENERATOR) != before["set.npz"]
     (home / name).write_text(text)
+    assert run(home, "--touch").returncode == 0  # what was refused counts as unfinished until its owner says so
 
 
 def test_a_comment_is_no_question_and_a_number_is(tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def test_exported_sets_are_the_set(cells, form):
 
 
 def test_show_names_the_part_of_each_release(cell_in_parts, capsys, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(methods, "check", lambda stated, where: None)  # a ledger that no method asks for
+    monkeypatch.setattr(methods, "check", lambda stated, path: None)  # a ledger that no method asks for
     assert main(["show", str(cell_in_parts / "set.npz")]) == 0
     text = capsys.readouterr().out
     assert "of classes 0, 1" in text and "of classes 2, 3" in text

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from privset.data.datasets import PublicFacts
 from privset.networks import classifiers
+from privset.privacy import gradients
 from privset.privacy.gradients import _columns, clipped_gradient_sum, per_record_gradients
 
 
@@ -159,3 +161,21 @@ def test_columns_are_unfold(options, generator):
     images = torch.randn(2, 2, 11, 9, generator=generator)
     expected = F.unfold(images, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
     assert torch.equal(_columns(layer, images), expected)
+
+
+def test_a_network_whose_gradients_depend_on_the_place_in_the_batch_is_found(monkeypatch, generator):
+    """A stand-in that adds the place's number to the bits is found; the networks of the presets have no such dependence here."""
+    facts = PublicFacts(records=1, classes=10, channels=1, size=28, mean=(0.5,), std=(0.5,))
+    for name, options in (("convnet", {"width": 16}), ("convnet", {"width": 32}), ("mlp", {}), ("lenet", {})):
+        network = classifiers.build(name, channels=1, classes=10, size=28, generator=generator, **options)
+        assert not gradients.depends_on_place(network, facts, torch.device("cpu"), compile=False), name
+    network = classifiers.build("mlp", channels=1, classes=10, size=28, width=16, generator=generator)
+    original = gradients.per_record_gradients
+
+    def shifted(*arguments, **options):
+        made = original(*arguments, **options)
+        return [part * (1 + 1e-6 * torch.arange(len(part))[:, None]) for part in made]
+
+    monkeypatch.setattr(gradients, "per_record_gradients", shifted)
+    assert gradients.depends_on_place(network, facts, torch.device("cpu"), compile=False)
+    gradients._PLACES.clear()

@@ -4,6 +4,7 @@ comes of it is one clear line, or a certificate that promises the same."""
 import copy
 import functools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def file_of(folder: Path) -> Path:
 def verified(folder: Path):
     """As the command does."""
     stated = certificates.verify(file_of(folder))
-    methods.check(stated, str(folder / "certificate.json"))
+    methods.check(stated, file_of(folder))
     return stated
 
 
@@ -302,9 +303,9 @@ def test_the_configuration_and_the_ledger_are_compared(made):
     ):
         stated = copy.deepcopy(json.loads((made[kind] / "certificate.json").read_text()))
         stated["config"][key] = value
-        methods.check(json.loads((made[kind] / "certificate.json").read_text()), "here")
-        with pytest.raises(PrivsetError, match="here: "):
-            methods.check(stated, "here")
+        methods.check(json.loads((made[kind] / "certificate.json").read_text()), file_of(made[kind]))
+        with pytest.raises(PrivsetError):
+            methods.check(stated, file_of(made[kind]))
 
 
 @pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg"])
@@ -317,6 +318,38 @@ def test_a_forged_relation_with_all_that_follows_from_it(made, kind):
     releases = [Release.from_dict(entry) for entry in stated["ledger"]]
     follows = certificates._follows(releases, stated["delta"], "rdp", stated["noise_source"], stated["noise_stream"])
     assert judge(made[kind], {**stated, **follows}, ("ledger",)) == "refused"
+
+
+def test_statistics_with_something_else_in_them_are_refused(made):
+    """Records, say; the checksum is made to fit."""
+    for kind in ("psm statistics", "dpsgd"):
+        folder = made[kind]
+        file, certificate = folder / "statistics.npz", folder / "certificate.json"
+        whole, text = file.read_bytes(), certificate.read_text()
+        content = arrays.read_statistics(file)
+        for new in ({**content, "train_images": np.zeros((40, 784), dtype=np.float32)}, {"x": np.zeros(3)}):
+            np.savez(file, **new)
+            certificate.write_text(json.dumps({**json.loads(text), "set_sha256": files.sha256(file)}))
+            with pytest.raises(PrivsetError, match="not the arrays that"):
+                verified(folder)
+        file.write_bytes(whole)
+        certificate.write_text(text)
+
+
+def test_data_that_are_not_private_cannot_claim_an_epsilon(tmp_path):
+    vault = Vault(torch.zeros(40, 1, 28, 28), torch.arange(40) % 10, facts=FACTS, epsilon=math.inf, delta=1e-5, key=1)
+    images, labels = vault.everything()
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(FACTS.to_pixels(images).numpy(), labels.numpy()))
+    place = {"preset": "tiny", "dataset": "digits", "method": "real", "epsilon": "inf", "spc": "all", "seed": "0"}
+    run = {"cell": place, "config": {}, "code": "a", "device": "cpu", "versions": {}}
+    stated = certificates.certificate(vault.ledger, tmp_path / "set.npz", noise_seed=None, run=run)
+    for change in ({}, {"epsilon": 1.0}, {"epsilon_pld": 1.0}, {"epsilon_rdp": 2.0}, {"epsilon_replacing": 3.0}):
+        files.write_json(tmp_path / "certificate.json", {**stated, **change})
+        if change:
+            with pytest.raises(PrivsetError, match="it was changed"):
+                verified(tmp_path)
+        else:
+            assert verified(tmp_path)["epsilon"] == "inf"
 
 
 def test_verifying_takes_seconds_whatever_is_claimed(made):

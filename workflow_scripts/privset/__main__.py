@@ -38,7 +38,7 @@ def _verified(path: Path) -> dict[str, Any]:
     from privset import methods
 
     stated = certificates.verify(path)
-    methods.check(stated, str(path.with_name("certificate.json")))
+    methods.check(stated, path)
     return stated
 
 

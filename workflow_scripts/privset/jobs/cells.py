@@ -17,10 +17,26 @@ from privset.jobs.computation import Computation
 from privset.jobs.run import Run
 from privset.jobs.seeds import cell_seed
 from privset.jobs.trajectory import Trajectory
+from privset.privacy.certificate import OS_ENTROPY, STATISTICS
 from privset.privacy.ledger import Ledger
 from privset.privacy.noise import fresh_key, key_of
 from privset.privacy.vault import Vault
 from privset.sets import arrays, files, mosaic
+
+
+def refuse_second_release(certificate: Path, *, noise: str, unfinished: bool) -> None:
+    """Raises PrivsetError for a cell that was released with noise from the operating system, whatever is asked now; with
+    `unfinished`, also for one whose files are there without a certificate, because its job died at its end."""
+    again = "another release costs another epsilon: delete it yourself, or choose another seed"
+    if certificate.exists():
+        stated = files.read_json(certificate)
+        if stated.get("private") and stated.get("noise_source") == OS_ENTROPY:
+            kept = "to keep it beside changed code or settings: the same command with --touch"
+            raise PrivsetError(f"{certificate}: already released; {again} ({kept})")
+    elif noise == "os" and unfinished:
+        for name in ("set.npz", STATISTICS):
+            if (path := certificate.with_name(name)).exists():
+                raise PrivsetError(f"{path}: released, but its job died before the certificate was written; {again}")
 
 
 def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, int | None, dict[str, Any]]:
@@ -28,14 +44,10 @@ def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, 
     and what a checkpoint of its answers belongs to.
 
     The rule's params say delta, accountant and noise: "os", or "seeded", when batches and noise follow from the cell's name.
-    Raises PrivsetError if under "os" the cell was released before, which its `certificate` shows.
+    Raises PrivsetError if the cell was released before, which its `certificate` shows.
     """
     asked = {key: job.params[key] for key in ("delta", "accountant", "noise")}
-    if asked["noise"] == "os" and certificate.exists() and files.read_json(certificate).get("private"):
-        raise PrivsetError(
-            f"{certificate}: already released; another release costs another epsilon: delete it yourself, or choose another seed "
-            "(to keep it beside changed code or settings: the same command with --touch)"
-        )
+    refuse_second_release(certificate, noise=asked["noise"], unfinished=False)
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
     seed = None if asked["noise"] == "os" else cell_seed("noise", job.cell)
@@ -99,7 +111,7 @@ class Checkpoint:
 
 
 def start(
-    job: Computation, *, ledger: Ledger, vault: Vault | None, belongs_to: Mapping[str, Any]
+    job: Computation, *, ledger: Ledger, vault: Vault | None, belongs_to: Mapping[str, Any], certificate: Path
 ) -> tuple[Run, Trajectory, checkpoints.File]:
     """What a method gets beside its data: the run with its hooks, the trajectory that they fill, and the checkpoint's file,
     to be deleted once the results are in place."""
@@ -107,7 +119,8 @@ def start(
     trajectory = Trajectory(job.progress(job.title), ledger)
     file = job.checkpoint(**belongs_to)
     if vault is not None:
-        file.claim()
+        file.claim()  # only now can no other process finish the cell: look again
+        refuse_second_release(certificate, noise=job.params["noise"], unfinished=not file.path.exists())
     hooks = Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
     run = Run(
         spc=int(job.cell["spc"]) if job.cell["spc"].isdigit() else None,

@@ -11,8 +11,8 @@ A method is a module with
 
 One whose releases do not depend on the size of the set names in `METHOD.releases` a module with
 
-- `ReleaseConfig`, `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own, and
-  `asks`;
+- `ReleaseConfig`, `release(vault, config, run) -> Statistics`, whose arrays are stored with a certificate of their own, `asks`,
+  and `whole(arrays, config)`, whether a file has these arrays and no others;
 
 and has itself, unless what was released is all that it makes (a classifier),
 
@@ -26,13 +26,16 @@ import importlib
 import math
 from collections.abc import Mapping
 from itertools import zip_longest
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from privset import PrivsetError
 from privset.jobs import rows
 from privset.jobs.blocks import parse
+from privset.privacy.certificate import STATISTICS
 from privset.privacy.noise import ROUNDING, STREAM
+from privset.sets.arrays import read_statistics
 
 
 def load(row: str) -> ModuleType:
@@ -46,8 +49,10 @@ def load_releases(row: str) -> ModuleType:
     return importlib.import_module(f"privset.methods.{rows.described(row).releases}")
 
 
-def check(stated: Mapping[str, Any], where: str) -> None:
-    """Raises PrivsetError unless the ledger of a (verified) certificate is what its configuration asks for."""
+def check(stated: Mapping[str, Any], path: Path) -> None:
+    """Raises PrivsetError unless the ledger of a (verified) certificate is what its configuration asks for, and released
+    statistics at `path` are what its method releases, and no more."""
+    where = str(path.with_name("certificate.json"))
     row = stated["cell"]["method"]
     method = rows.methods().get(rows.method_of(row))
     if method is None:
@@ -62,6 +67,8 @@ def check(stated: Mapping[str, Any], where: str) -> None:
             parse(load(row).Config, stated["config"], f"{where}: config")
         module = load_releases(row)
         block = parse(module.ReleaseConfig, stated["releases" if of_set else "config"], f"{where}: releases")
+    if path.name == STATISTICS and not module.whole(read_statistics(path), block):
+        raise PrivsetError(f"{path}: not the arrays that {row} releases with its configuration; it was changed")
     entries = stated["ledger"]
     records = {tuple(entry["part"]) if "part" in entry else None: entry["records"] for entry in entries}
     asked = module.asks(block, lambda part: records.get(part, 1))

@@ -65,6 +65,16 @@ def networks(tensors: Mapping[str, Tensor], config: Mapping[str, Any], facts: Da
     return made
 
 
+def whole(arrays: Mapping[str, Any], config: ReleaseConfig) -> bool:
+    """Whether a file has the weights of this network after each task and no others."""
+    facts = PublicFacts(records=1, classes=len(tasks.ORDER), channels=1, size=28, mean=(0.0,), std=(1.0,))
+    narrow = build(config.model_copy(update={"width": 1}), facts, torch.Generator())
+    if set(arrays) != {name for name, _ in narrow.named_parameters()}:
+        return False
+    lengths = {len(array) for array in arrays.values()}
+    return lengths == {len(tasks.ORDER) // tasks.PER_TASK} and arrays["0.weight"].shape[1] == config.width
+
+
 def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """Of the records of each task, a gradient per step."""
     made = []

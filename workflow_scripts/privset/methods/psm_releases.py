@@ -10,8 +10,8 @@ docs/psm.md is the method section: sensitivities, composition, related work.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -66,6 +66,17 @@ class ReleaseConfig(Block):
     """Steps of the set between two rounds."""
     learning_rate: Positive = 0.05
     """Of Adam on the pixels of these sets."""
+
+
+def whole(arrays: Mapping[str, Any], config: ReleaseConfig) -> bool:
+    """Whether a file has the arrays of these statistics and no others."""
+    names = {"random", "trained", "means", "gradients", "counts", "start", "width", "error_clip"}
+    if set(arrays) != names or arrays["means"].ndim != 3:
+        return False
+    classes, trained = arrays["means"].shape[1], config.rounds * config.trained_networks
+    lengths = {"random": config.random_networks, "trained": trained, "means": config.random_networks}
+    lengths |= {"gradients": trained, "counts": classes, "start": FIRST_SPC * classes}
+    return all(len(arrays[name]) == length for name, length in lengths.items()) and arrays["width"] == config.width
 
 
 def training_steps(config: ReleaseConfig) -> list[int]:

@@ -169,12 +169,16 @@ def replacing_epsilon(events: Iterable[Counted], delta: float) -> float:
         return gaussian_epsilon(halved, delta)
     if math.isinf(rdp_epsilon(counted, delta)):
         return math.inf
+
+    def fits(log_d: float) -> bool:
+        return np.logaddexp(0, rdp_epsilon(counted, math.exp(log_d))) + log_d <= math.log(delta)
+
     low, high = math.log(delta) - 400, math.log(delta)
+    if not fits(low):
+        return math.inf
     while high - low > 1e-6:
         middle = (low + high) / 2
-        epsilon = rdp_epsilon(counted, math.exp(middle))
-        fits = np.logaddexp(0, epsilon) + middle <= math.log(delta)
-        low, high = (middle, high) if fits else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return 2 * rdp_epsilon(counted, math.exp(low))
 
 

@@ -11,6 +11,8 @@ import pydantic
 from pydantic import Field
 
 FORMAT = 2
+STATISTICS = "statistics.npz"
+"""The name of released statistics; they have a certificate as sets do."""
 OS_ENTROPY = "operating system"
 FLOAT32 = "PyTorch's float32 generator, until version 0.1"
 FILE = Path(__file__).with_name("certificate.schema.json")

@@ -7,6 +7,7 @@ Whatever in it follows from the rest is computed again and compared, so that it 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +19,15 @@ import pydantic
 
 from privset import PrivsetError
 from privset.privacy import accounting
-from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, Certificate
+from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, STATISTICS, Certificate
 from privset.privacy.ledger import Ledger, Release, compositions
-from privset.privacy.noise import DIMENSION, STREAM, grid
+from privset.privacy.noise import DIMENSION, RECORDS, STREAM, grid
 from privset.sets.arrays import read_set, read_statistics
 from privset.sets.files import matching_certificate, sha256
 
-STATISTICS = "statistics.npz"
-"""The name of released statistics; they have a certificate as sets do."""
 LARGEST_BUDGET = 1000
 """Epsilon of a private set, at most: with hardly any noise its accountants would take minutes."""
+LARGEST_DELTA = 1e-3
 
 
 # --------------------------------------------------------------------------------------------------- what follows from what
@@ -169,17 +169,21 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             raise wrong(f"{line}: gradient_mean is for adding or removing one record")
         if entry.mechanism == "feature_sums" and entry.kind != "gaussian":
             raise wrong(f"{line}: feature_sums are of all records")
-        expected = None if content.noise_stream == FLOAT32 else grid(entry.sensitivity, min(entry.dimension, DIMENSION))
+        if content.delta * entry.records >= 1 or content.delta > LARGEST_DELTA:
+            raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records, or above {LARGEST_DELTA}")
+        if content.noise_stream == STREAM and (entry.records > RECORDS or entry.dimension > DIMENSION):
+            raise wrong(f"{line} has more records or coordinates than the vault admits")
+        if entry.records != next(other.records for other in content.ledger if other.part == entry.part):
+            raise wrong(f"{line}: its records are not those of the same part before")
+        expected = None if content.noise_stream == FLOAT32 else grid(entry.sensitivity, entry.dimension)
         if entry.grid != expected:
             raise wrong(f"{line}.grid = {entry.grid}, and its sensitivity and dimension give {expected}")
-        if content.delta * entry.records >= 1:
-            raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records")
     if content.ledger[0].kind != "non-private" and not float(content.epsilon_budget) <= LARGEST_BUDGET:
         raise wrong(f"epsilon_budget = {content.epsilon_budget}, and more than {LARGEST_BUDGET} promises nothing")
     if content.cell.epsilon != ("inf" if content.epsilon_budget == "inf" else f"{content.epsilon_budget:g}"):
         raise wrong(f"cell.epsilon = {content.cell.epsilon}, but epsilon_budget = {content.epsilon_budget}")
-    if (content.statistics_sha256 is None) != (content.releases is None):
-        raise wrong("statistics_sha256 and releases belong together")
+    if (content.statistics_sha256 is None) != (content.releases is None) or content.statistics_sha256 == content.set_sha256:
+        raise wrong("statistics_sha256 and releases belong together, and to other bytes than these")
     releases = [Release.from_dict(entry.model_dump(exclude_none=True)) for entry in content.ledger]
     try:
         compositions(releases)
@@ -195,10 +199,12 @@ def _refuse_contents(path: Path, content: Certificate) -> None:
     """The file itself: whole, finite, and with as many images of each class as its name says."""
     if path.name == STATISTICS:
         read_statistics(path)
-        if content.cell.spc != "any":
-            raise PrivsetError(f"{path}: these are statistics, and the certificate is of a set of {content.cell.spc} per class")
+        if content.cell.spc != "any" or content.statistics_sha256:
+            raise PrivsetError(f"{path}: these are statistics, and the certificate is of a set")
+        if content.noise_stream == FLOAT32:
+            raise PrivsetError(f"{path}: statistics with float32 noise can tell who is in the data (CHANGELOG.md): delete them")
         return
-    counts = np.bincount(read_set(path).labels)
+    counts = np.unique(read_set(path).labels, return_counts=True)[1]
     if content.private and set(counts.tolist()) != {int(content.cell.spc) if content.cell.spc.isdigit() else -1}:
         raise PrivsetError(
             f"{path}: its classes are not balanced, {content.cell.spc} images each as its certificate says, but {counts.tolist()}"
@@ -249,4 +255,6 @@ def verify(path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
 
 def _close(value: float, claimed: float | str) -> bool:
     """Equal to what two versions of a library may differ by."""
-    return value == float(claimed) or abs(value - float(claimed)) <= 1e-4 * value
+    if math.isinf(value) or value == 0:
+        return float(claimed) == value
+    return -1e-6 * value <= float(claimed) - value <= 1e-4 * value

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from privset.data.datasets import PublicFacts
 from privset.networks import compiled
 
 
@@ -81,6 +82,9 @@ def per_record_gradients(
     `weights`, in that order, are used instead of the network's own if given. Raises TypeError for a layer with parameters
     that is not Conv2d, Linear or GroupNorm (batch norm mixes records).
     """
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise TypeError(f"{type(layer).__name__} mixes records; there is no gradient of one of them")
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     for layer in layers:
         if type(layer) not in _RULES or getattr(layer, "groups", 1) != 1:
@@ -142,6 +146,39 @@ def _clipped_sum(
     return (factors * present) @ rows
 
 
+def largest_micro_batch(size: int, device: torch.device) -> int:
+    """Records at a time for gradients of `size` numbers: what fits the cores' caches; a GPU wants more."""
+    return max(16 if size > 100_000 else 32, 16 * torch.get_num_threads()) if device.type == "cpu" else 1024
+
+
+_PLACES: dict[tuple, bool] = {}
+
+
+def depends_on_place(network: nn.Module, facts: PublicFacts, device: torch.device, *, compile: bool) -> bool:
+    """Whether a record's clipped gradient has other bits in another place of a micro-batch, or in a smaller one: libraries
+    compute the last rows of a product otherwise for some sizes. Then removing a record would change what all others contribute.
+
+    Looked at with public noise, by the code that will run, once for a structure of network.
+    """
+    key = (repr(network), device.type, torch.get_num_threads(), compile)
+    if key not in _PLACES:
+        size = largest_micro_batch(sum(parameter.numel() for parameter in network.parameters()), device)
+        size = min(size, 64)
+        generator = torch.Generator().manual_seed(0)
+        record, others = (torch.randn(n, *facts.shape, generator=generator).to(device) for n in (1, size - 1))
+        seen = []
+        for rows in (size,) if compile else (size, size // 2):
+            for place in (0, 1, rows // 2, rows - 1):
+                images = torch.cat([others[:place], record, others[place : rows - 1]])
+                present = (torch.arange(rows, device=device) == place).to(images)
+                labels = torch.zeros(rows, dtype=torch.int64, device=device)
+                seen.append(
+                    clipped_gradient_sum(network, images, labels, clip=1.0, present=present, compile=compile, micro_batch=size)
+                )
+        _PLACES[key] = any(not torch.equal(seen[0], other) for other in seen[1:])
+    return _PLACES[key]
+
+
 def clipped_gradient_sum(
     network: nn.Module,
     images: Tensor,
@@ -162,9 +199,8 @@ def clipped_gradient_sum(
     whichever place, holds for micro-batches of 8 rows and more per thread (a unit test looks), so none is smaller.
     """
     size = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
-    if micro_batch is None:  # what fits the cores' caches; a GPU wants more
-        cached = max(16 if size > 100_000 else 32, 16 * torch.get_num_threads())
-        micro_batch = cached if images.device.type == "cpu" else min(max(1, len(images)), 1024)
+    if micro_batch is None:
+        micro_batch = largest_micro_batch(size, images.device)
     if present is None:
         present = images.new_ones(len(images))
     parts = max(1, -(-len(images) // micro_batch))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from privset import PrivsetError
 from privset.data.datasets import PublicFacts
 from privset.privacy import accounting, noise
-from privset.privacy.gradients import clipped_gradient_sum, cut, released
+from privset.privacy.gradients import clipped_gradient_sum, cut, depends_on_place, released
 from privset.privacy.ledger import Ledger, Relation, Release
 
 
@@ -169,6 +169,11 @@ class Vault:
         parameters = released(network, weights_only=weights_only)
         dimension = sum(parameter.numel() for parameter in parameters)
         release = self._charge("gradient_mean", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), dimension)
+        if depends_on_place(network, self.facts, self.device, compile=compile):
+            raise PrivsetError(
+                f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends in its last "
+                "bits on its place in the batch, which the sensitivity cannot count; choose a width that is a multiple of 16"
+            )
         images, labels, present = self._poisson_batch(sampling_rate)
         if transform is not None:
             images = transform(images)
@@ -200,6 +205,8 @@ class Vault:
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
+        if not 8 <= chunk <= 1024:
+            raise ValueError(f"chunk = {chunk}: the proof in privacy/noise.py is for 8 to 1,024")
         sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation] * (1 + noise.ROUNDING)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
         classes = self.facts.classes
