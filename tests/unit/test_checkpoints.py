@@ -21,6 +21,7 @@ from privset.jobs.progress import Progress
 from privset.jobs.run import Run
 from privset.jobs.trajectory import Trajectory
 from privset.methods import psg, psg_prior
+from privset.sets import files
 
 CONFIG = psg.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
 PRIOR = psg_prior.Config(iterations=6, outer=2, inner=1, batches=2, batch_size=20, width=4)
@@ -208,3 +209,25 @@ def test_a_checkpoint_belongs_to_the_data_that_were_asked(tmp_path):
         assert seed is not None and vault.facts.records == 1437
         belonging.append(checkpoints.fingerprint(belongs_to))
     assert belonging[0] != belonging[1]
+
+
+def test_a_cell_is_released_once_whatever_is_asked_later_and_however_its_job_ended(tmp_path):
+    certificate = tmp_path / "certificate.json"
+
+    def look(noise, unfinished):
+        cells.refuse_second_release(certificate, noise=noise, unfinished=unfinished)
+
+    look("os", True)
+    (tmp_path / "set.npz").write_bytes(b"whole")  # the job died before the certificate: without a checkpoint there is no way back
+    look("os", False)
+    look("seeded", True)
+    with pytest.raises(PrivsetError, match=r"set\.npz: released, but its job died before the certificate was written; another"):
+        look("os", True)
+    files.write_json(certificate, {"private": True, "noise_source": "operating system"})
+    for noise in ("os", "seeded"):  # another setting of `noise` is another release of the same records
+        with pytest.raises(PrivsetError, match="already released; another release costs another epsilon"):
+            look(noise, False)
+    files.write_json(certificate, {"private": True, "noise_source": "seed 3"})
+    look("os", False)
+    files.write_json(certificate, {"private": False, "noise_source": "operating system"})
+    look("os", False)
