@@ -127,9 +127,9 @@ def test_the_whole_pipeline_with_a_cancelled_job_and_one_out_of_time(cluster, tm
 
     assert snakemake(local, "all_tables", *DIGITS).returncode == 0
     for epsilon in (1, 10):
-        files = [place / CELL.format(epsilon) / "set.npz" for place in (local, path)]
-        assert files.sha256(files[0]) == files.sha256(files[1])
-        ledgers = [certificates.verify(file)["ledger"] for file in files]
+        sets = [place / CELL.format(epsilon) / "set.npz" for place in (local, path)]
+        assert files.sha256(sets[0]) == files.sha256(sets[1])
+        ledgers = [certificates.verify(file)["ledger"] for file in sets]
         assert ledgers[0] == ledgers[1] and ledgers[0][0]["count"] == 40 * 2 * 2
     for table in ("table1", "table2"):
         ours, theirs = (pd.read_csv(place / f"results/tiny/tables/{table}.csv") for place in (path, local))
