@@ -14,6 +14,7 @@ import yaml
 
 from conftest import DIGITS, copy_repository, snakemake
 from privset.privacy import certificates
+from privset.sets import files
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 pytestmark = [
