@@ -142,8 +142,14 @@ def _clipped_sum(
         for gradient, weight in zip(per_record_gradients(network, images, labels, weights=weights), weights, strict=True)
         if weight.ndim > 1 or not weights_only
     ]
-    rows, factors = cut(torch.cat(gradients, dim=1), clip, look=look)
-    return (factors * present) @ rows
+    if look:
+        rows, factors = cut(torch.cat(gradients, dim=1), clip, look=True)
+        return (factors * present) @ rows
+    # As `cut` does, in a form that a compiler fuses: each gradient is read twice, and nothing of its size is written.
+    norms = sum(gradient.double().square().sum(1) for gradient in gradients).sqrt()
+    finite = torch.isfinite(norms)
+    factors = torch.where(finite, (clip * (1 - 2.0**-28) / norms).clamp(max=1.0), 0.0) * present
+    return torch.cat([torch.where(finite[:, None], part.double() * factors[:, None], 0.0).sum(0) for part in gradients])
 
 
 def largest_micro_batch(size: int, device: torch.device) -> int:
