@@ -10,6 +10,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import filelock
 import pytest
 import torch
 
@@ -172,6 +173,17 @@ def test_without_locks_in_the_file_system_a_line_says_so(tmp_path, monkeypatch):
     assert "no lock" in line and "No locks available" in line and "make sure that no other process" in line
 
 
+def test_a_lock_that_cannot_be_opened_stops_the_job(tmp_path, monkeypatch):
+    """Another reason than a file system without locks says nothing about who else is there."""
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, **_: denied())
+    with pytest.raises(PrivsetError, match=r"c\.lock could not be locked \(Permission denied\)"):
+        checkpoints.File(tmp_path / "c.pt", belongs_to="a", log=print).claim()
+
+
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(make_vault, tmp_path, share):
     """Files may grow to a share of a checkpoint, as on a disk that fills up; the one before stays whole and is resumed from."""
@@ -214,19 +226,19 @@ def test_a_checkpoint_belongs_to_the_data_that_were_asked(tmp_path):
 def test_a_cell_is_released_once_whatever_is_asked_later_and_however_its_job_ended(tmp_path):
     certificate = tmp_path / "certificate.json"
 
-    def look(noise, unfinished):
-        cells.refuse_second_release(certificate, noise=noise, unfinished=unfinished)
+    def look(noise, resumes):
+        cells.refuse_second_release(certificate, noise=noise, resumes=lambda: resumes)
 
-    look("os", True)
-    (tmp_path / "set.npz").write_bytes(b"whole")  # the job died before the certificate: without a checkpoint there is no way back
     look("os", False)
-    look("seeded", True)
+    (tmp_path / "set.npz").write_bytes(b"whole")  # the job died before the certificate: without a checkpoint there is no way back
+    look("os", True)
+    look("seeded", False)
     with pytest.raises(PrivsetError, match=r"set\.npz: released, but its job died before the certificate was written; another"):
-        look("os", True)
+        look("os", False)
     files.write_json(certificate, {"private": True, "noise_source": "operating system"})
     for noise in ("os", "seeded"):  # another setting of `noise` is another release of the same records
         with pytest.raises(PrivsetError, match="already released; another release costs another epsilon"):
-            look(noise, False)
+            look(noise, True)
     files.write_json(certificate, {"private": True, "noise_source": "seed 3"})
     look("os", False)
     files.write_json(certificate, {"private": False, "noise_source": "operating system"})

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import sys
 
 import pytest
@@ -109,3 +110,20 @@ def test_scripts_are_thin_and_modules_can_be_read_in_one_sitting():
     assert {name: lines for name, lines in long.items() if lines > 40} == {}
     long = {str(path.relative_to(LIBRARY)): len(path.read_text().splitlines()) for path in LIBRARY.rglob("*.py")}
     assert {name for name, lines in long.items() if lines > 350} <= {"jobs/grids.py"}  # says why at its top
+
+
+def test_noise_is_drawn_in_one_place_of_the_trusted_core():
+    """No other module there calls anything that draws random numbers."""
+    drawing = re.compile(r"\b(rand\w*|normal\w*|standard_normal|uniform_?|bernoulli\w*|multinomial|urandom|manual_seed)\(")
+    found = {}
+    for path in sorted((LIBRARY / "privacy").glob("*.py")):
+        calls = [
+            node.lineno
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and drawing.search(ast.unparse(node.func) + "(")
+        ]
+        if calls:
+            found[path.name] = calls
+    assert set(found) == {"noise.py", "vault.py"}
+    (line,) = found["vault.py"]  # which records are in a batch, from the stream of noise.py
+    assert "noise.stream(" in (LIBRARY / "privacy" / "vault.py").read_text().splitlines()[line - 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,18 @@ from privset.privacy.vault import Vault
 from privset.sets import arrays, files, mosaic
 
 
-def refuse_second_release(certificate: Path, *, noise: str, unfinished: bool) -> None:
-    """Raises PrivsetError for a cell that was released with noise from the operating system, whatever is asked now; with
-    `unfinished`, also for one whose files are there without a certificate, because its job died at its end."""
+def refuse_second_release(certificate: Path, *, noise: str, resumes: Callable[[], bool]) -> None:
+    """Raises PrivsetError for a cell that was released with noise from the operating system, whatever is asked now; and for one
+    whose files are there without a certificate, because its job died at its end, unless its checkpoint gives the same answers."""
     again = "another release costs another epsilon: delete it yourself, or choose another seed"
     if certificate.exists():
         stated = files.read_json(certificate)
         if stated.get("private") and stated.get("noise_source") == OS_ENTROPY:
             kept = "to keep it beside changed code or settings: the same command with --touch"
             raise PrivsetError(f"{certificate}: already released; {again} ({kept})")
-    elif noise == "os" and unfinished:
+    elif noise == "os":
         for name in ("set.npz", STATISTICS):
-            if (path := certificate.with_name(name)).exists():
+            if (path := certificate.with_name(name)).exists() and not resumes():
                 raise PrivsetError(f"{path}: released, but its job died before the certificate was written; {again}")
 
 
@@ -47,7 +47,7 @@ def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, 
     Raises PrivsetError if the cell was released before, which its `certificate` shows.
     """
     asked = {key: job.params[key] for key in ("delta", "accountant", "noise")}
-    refuse_second_release(certificate, noise=asked["noise"], unfinished=False)
+    refuse_second_release(certificate, noise=asked["noise"], resumes=lambda: True)
     pixels, labels = datasets.load(data, train=True)
     facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
     seed = None if asked["noise"] == "os" else cell_seed("noise", job.cell)
@@ -72,12 +72,12 @@ def protect(paths: Iterable[str], seed: int | None) -> None:
 class Checkpoint:
     """The checkpoint of one synthesis; `vault` is None for one that only post-processes earlier releases.
 
-    It holds the method's state, the vault's ledger and the states of all three generators, so a resumed run repeats the lost
-    steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
+    It holds the method's state, the vault's ledger and key, and the state of the method's generator, so a resumed run repeats the
+    lost steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
     the result is, on a CPU, the uninterrupted run's to the bit. Nothing leaves a job before it is finished, so what a crash
     destroyed was never published either.
 
-    Whoever has the state of the noise generator can subtract the noise. A checkpoint is therefore as secret as the data: it is
+    Whoever has the key can subtract the noise. A checkpoint is therefore as secret as the data: it is
     readable by its owner alone, lies outside every declared output, and is deleted when the set is in place.
     """
 
@@ -120,7 +120,7 @@ def start(
     file = job.checkpoint(**belongs_to)
     if vault is not None:
         file.claim()  # only now can no other process finish the cell: look again
-        refuse_second_release(certificate, noise=job.params["noise"], unfinished=not file.path.exists())
+        refuse_second_release(certificate, noise=job.params["noise"], resumes=lambda: file.load("cpu") is not None)
     hooks = Checkpoint(file, vault=vault, generator=generator, trajectory=trajectory)
     run = Run(
         spc=int(job.cell["spc"]) if job.cell["spc"].isdigit() else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -18,8 +19,8 @@ from privset.sets.files import write_atomically
 
 INTERVAL = 30.0
 """Least seconds between two checkpoints. A kill loses at most this much, or one iteration if that takes longer."""
-
-
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system without locks answers."""
 FINISHED = "finished"
 """Content of a lock's file from the end of a computation to the beginning of the next, for processes that wait for it."""
 
@@ -42,8 +43,8 @@ class File:
 
         Two of them would answer the same questions to the data with different noise, and each ledger would count one answer.
         Raises PrivsetError if another process has it for `patience` seconds (a cancelled one may take some to end), or finishes
-        meanwhile. Without locks in the file system there is a line in the log instead. The lock's file stays where it is: whoever
-        waited for a file that was removed would hold a lock that nobody else sees.
+        meanwhile, or if the lock's file cannot be opened. Without locks in the file system there is a line in the log instead.
+        The lock's file stays where it is: whoever waited for a file that was removed would hold a lock that nobody else sees.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path.with_suffix(".lock"), mode=0o600, thread_local=False)
@@ -58,7 +59,11 @@ class File:
             raise PrivsetError(
                 f"{lock.lock_file}: another process is computing this cell; wait for it, or stop it first"
             ) from None
-        except (OSError, NotImplementedError) as error:
+        except OSError as error:
+            if error.errno not in NO_LOCKS:  # a file that may not be opened, a full disk: the lock may be there, and another's
+                raise PrivsetError(
+                    f"{lock.lock_file} could not be locked ({error.strerror}); make its folder writable"
+                ) from error
             self.log(f"{lock.lock_file}: no lock ({error}): make sure that no other process computes this cell")
             return
         self.claimed, file = lock, Path(lock.lock_file)

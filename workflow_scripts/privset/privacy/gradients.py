@@ -9,6 +9,7 @@ Called by the vault alone: what this module returns is not yet private.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -110,19 +111,27 @@ def released(network: nn.Module, *, weights_only: bool) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.ndim > 1 or not weights_only]
 
 
+def _factors(norms: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Which rows of these float64 norms (B,) are finite, and the factors that cut each to at most `clip`; 0 for the others.
+
+    With certainty: the norm of float32 numbers, taken in float64, is wrong by less than 2^-28 of itself up to 2^24 coordinates,
+    and the factor is smaller by that.
+    """
+    finite = torch.isfinite(norms)
+    return finite, torch.where(finite, (clip * (1 - 2.0**-28) / norms).clamp(max=1.0), 0.0)
+
+
 def cut(rows: Tensor, clip: float, *, look: bool) -> tuple[Tensor, Tensor]:
     """The rows (B, n) in float64, and the factors (B,) that cut each to L2 norm at most `clip`.
 
-    With certainty: the norm of float32 numbers, taken in float64, is wrong by less than 2^-28 of itself up to 2^24 coordinates,
-    and the factor is smaller by that. A row with NaN or infinity is zeros instead, and harms no other; with `look` its absence is
-    looked for and saves a pass, which a compiled function cannot do and a GPU would have to wait for.
+    A row with NaN or infinity is zeros instead, and harms no other; with `look` its absence is looked for and saves a pass, which
+    a compiled function cannot do and a GPU would have to wait for.
     """
     exact = rows.double()
-    norms = torch.linalg.vector_norm(exact, dim=1)
-    finite = torch.isfinite(norms)
+    finite, factors = _factors(torch.linalg.vector_norm(exact, dim=1), clip)
     if not look or not finite.all():
         exact = torch.where(finite[:, None], exact, 0.0)
-    return exact, torch.where(finite, (clip * (1 - 2.0**-28) / norms).clamp(max=1.0), 0.0)
+    return exact, factors
 
 
 def _clipped_sum(
@@ -146,10 +155,9 @@ def _clipped_sum(
         rows, factors = cut(torch.cat(gradients, dim=1), clip, look=True)
         return (factors * present) @ rows
     # As `cut` does, in a form that a compiler fuses: each gradient is read twice, and nothing of its size is written.
-    norms = sum(gradient.double().square().sum(1) for gradient in gradients).sqrt()
-    finite = torch.isfinite(norms)
-    factors = torch.where(finite, (clip * (1 - 2.0**-28) / norms).clamp(max=1.0), 0.0) * present
-    return torch.cat([torch.where(finite[:, None], part.double() * factors[:, None], 0.0).sum(0) for part in gradients])
+    finite, factors = _factors(sum(gradient.double().square().sum(1) for gradient in gradients).sqrt(), clip)
+    scale = (factors * present)[:, None]
+    return torch.cat([torch.where(finite[:, None], part.double() * scale, 0.0).sum(0) for part in gradients])
 
 
 def largest_micro_batch(size: int, device: torch.device) -> int:
@@ -160,26 +168,35 @@ def largest_micro_batch(size: int, device: torch.device) -> int:
 _PLACES: dict[tuple, bool] = {}
 
 
-def depends_on_place(network: nn.Module, facts: PublicFacts, device: torch.device, *, compile: bool) -> bool:
+def depends_on_place(
+    network: nn.Module, facts: PublicFacts, device: torch.device, *, weights_only: bool = False, compile: bool
+) -> bool:
     """Whether a record's clipped gradient has other bits in another place of a micro-batch, or in a smaller one: libraries
     compute the last rows of a product otherwise for some sizes. Then removing a record would change what all others contribute.
 
-    Looked at with public noise, by the code that will run, once for a structure of network.
+    Looked at with images of waves, which are public, by the code that will run, once for a structure of network.
     """
-    key = (repr(network), device.type, torch.get_num_threads(), compile)
+    key = (repr(network), device.type, torch.get_num_threads(), weights_only, compile)
     if key not in _PLACES:
-        size = largest_micro_batch(sum(parameter.numel() for parameter in network.parameters()), device)
-        size = min(size, 64)
-        generator = torch.Generator().manual_seed(0)
-        record, others = (torch.randn(n, *facts.shape, generator=generator).to(device) for n in (1, size - 1))
+        numbers = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
+        size = largest_micro_batch(numbers, device) if device.type == "cpu" else 64
+        pixels = torch.arange(size * math.prod(facts.shape), device=device, dtype=torch.float32)
+        images = (pixels * math.sqrt(2)).sin().view(size, *facts.shape)
+        record, others = images[:1], images[1:]
         seen = []
         for rows in (size,) if compile else (size, size // 2):
             for place in (0, 1, rows // 2, rows - 1):
-                images = torch.cat([others[:place], record, others[place : rows - 1]])
-                present = (torch.arange(rows, device=device) == place).to(images)
-                labels = torch.zeros(rows, dtype=torch.int64, device=device)
                 seen.append(
-                    clipped_gradient_sum(network, images, labels, clip=1.0, present=present, compile=compile, micro_batch=size)
+                    clipped_gradient_sum(
+                        network,
+                        torch.cat([others[:place], record, others[place : rows - 1]]),
+                        torch.zeros(rows, dtype=torch.int64, device=device),
+                        clip=1.0,
+                        present=(torch.arange(rows, device=device) == place).to(images),
+                        weights_only=weights_only,
+                        compile=compile,
+                        micro_batch=size,
+                    )
                 )
         _PLACES[key] = any(not torch.equal(seen[0], other) for other in seen[1:])
     return _PLACES[key]

@@ -1,6 +1,6 @@
 """The only door to private data.
 
-A `Vault` holds the private images and labels of one job and a privacy budget. Methods never see a record; they ask for
+A `Vault` holds the private images and labels of one job and a privacy budget. Methods keep no record; they ask for
 releases. Each release states its sensitivity, is charged to the ledger *before* a record is touched (or refused with
 `BudgetExceeded`), clips, adds its noise, and only then returns.
 
@@ -70,7 +70,7 @@ class Vault:
         belongs: the guarantee is for adding or removing a record of any class, not for moving one to another part.
         `local_labels` counts the classes of the part from 0, and `facts.classes` is then their number.
 
-        A release from a part that overlaps another one's raises ValueError. Generators and ledger are shared.
+        A release from a part that overlaps another one's raises ValueError. Key and ledger are shared.
         """
         if self.__part is not None:
             raise ValueError("a part has no parts")
@@ -161,7 +161,8 @@ class Vault:
         `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `transform`, applied to the
         batch first, must map each image by itself, as augmentations do. `compile` compiles the computation (`compiled.run`).
 
-        Returns one tensor per released parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling.
+        Returns one tensor per released parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling, and
+        PrivsetError for a network whose gradients depend on a record's place (`gradients.depends_on_place`).
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
@@ -169,7 +170,7 @@ class Vault:
         parameters = released(network, weights_only=weights_only)
         dimension = sum(parameter.numel() for parameter in parameters)
         release = self._charge("gradient_mean", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), dimension)
-        if depends_on_place(network, self.facts, self.device, compile=compile):
+        if depends_on_place(network, self.facts, self.device, weights_only=weights_only, compile=compile):
             raise PrivsetError(
                 f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends in its last "
                 "bits on its place in the batch, which the sensitivity cannot count; choose a width that is a multiple of 16"
