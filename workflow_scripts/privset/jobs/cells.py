@@ -72,10 +72,10 @@ def protect(paths: Iterable[str], seed: int | None) -> None:
 class Checkpoint:
     """The checkpoint of one synthesis; `vault` is None for one that only post-processes earlier releases.
 
-    It holds the method's state, the vault's ledger and key, and the state of the method's generator, so a resumed run repeats the
-    lost steps with the *same* batches and the same noise: no question to the data is ever answered twice with different noise, and
-    the result is, on a CPU, the uninterrupted run's to the bit. Nothing leaves a job before it is finished, so what a crash
-    destroyed was never published either.
+    It holds the method's state, the vault's ledger and key, and the state of the method's generator, so a resumed run repeats
+    the lost steps with the *same* batches and the same noise: no question to the data is ever answered twice with different
+    noise, and the result is, on a CPU, the uninterrupted run's to the bit. Nothing leaves a job before it is finished, so what a
+    crash destroyed was never published either.
 
     Whoever has the key can subtract the noise. A checkpoint is therefore as secret as the data: it is
     readable by its owner alone, lies outside every declared output, and is deleted when the set is in place.
