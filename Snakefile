@@ -20,6 +20,7 @@ include: "rules/convergence.smk"
 include: "rules/continual.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/audit.smk"
 include: "rules/benchmarks.smk"
 include: "rules/report.smk"
 
@@ -37,6 +38,11 @@ onsuccess:
 
 TABLES, FIGURES = grids.tables(config, PRESET), grids.figures(config, PRESET)
 BENCHMARKS = ["private_step", "evaluation"]
+AUDIT = [
+    "results/{preset}/tables/table_audit.md",
+    "results/{preset}/figures/fig_audit.pdf",
+    "results/{preset}/tables/table_claims.md",
+]
 
 
 rule all_results:
@@ -47,6 +53,9 @@ rule all_results:
             table=[*TABLES, "table_storage"],
         ),
         expand("results/{preset}/figures/{figure}.pdf", preset=PRESET, figure=FIGURES),
+        expand(
+            AUDIT if "audit" in config["presets"][PRESET] else AUDIT[2], preset=PRESET
+        ),
         expand("results/{preset}/configuration.html", preset=PRESET),
     localrule: True
 
@@ -156,6 +165,13 @@ rule fig_prior_convergence:
 rule fig_continual:
     input:
         expand("results/{preset}/figures/fig_continual.pdf", preset=PRESET),
+    localrule: True
+
+
+# Lower bounds on every row's epsilon from the running code, and what published epsilons are worth.
+rule audit:
+    input:
+        expand(AUDIT, preset=PRESET),
     localrule: True
 
 

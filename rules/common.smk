@@ -79,6 +79,13 @@ def condense_code(wildcards):
     )
 
 
+def audit_code(wildcards):
+    """The attacks, and the row's method with its releases."""
+    method = rows.method_of(wildcards.method)
+    names = [method, rows.described(method).releases]
+    return code_digest("audit", *(f"privset.methods.{name}" for name in names if name))
+
+
 def rows_of(*families, once):
     """A pattern for the rows of these families that ask of the private data once, or for every size of set."""
     names = (

@@ -1,8 +1,11 @@
 """The whole pipeline and its report on scikit-learn's digits: every rule runs, nothing reruns without a reason."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -106,7 +109,16 @@ def test_an_mlp_on_the_real_digits_is_good_and_metrics_keep_every_run(finished):
 def test_every_job_left_a_log_and_a_benchmark(finished):
     path, _ = finished
     counts = {"fetch": 1, "synthesize": 8, "release": 3, "condense": 4, "evaluate": 15, "evaluate_tasks": 3, "compare": 4}
-    counts |= {"pairs": 1, "convergence": 2, "continual": 1, "configuration": 1, "report_page": 1}
+    counts |= {
+        "audit_row": 7,
+        "audits": 1,
+        "claims": 1,
+        "pairs": 1,
+        "convergence": 2,
+        "continual": 1,
+        "configuration": 1,
+        "report_page": 1,
+    }
     for rule, count in counts.items():
         assert len(list((path / "results/logs" / rule).rglob("*.log"))) == count
         assert len(list((path / "results/benchmarks" / rule).rglob("*.tsv"))) == count
@@ -146,7 +158,8 @@ def test_a_changed_module_reruns_what_uses_it(finished, edited):
 def test_a_plotting_edit_retrains_nothing(finished, edited):
     path, _ = finished
     edited("workflow_scripts/privset/reporting/tables.py", '"Without a reproduced', '"Not reproduced')
-    assert set(plan(path)) <= {"all", "collect", "compare", "pairs", "privacy", "convergence", "continual", "report_page"}
+    jobs = {"all", "collect", "compare", "pairs", "privacy", "convergence", "continual", "audits", "claims", "report_page"}
+    assert set(plan(path)) <= jobs
 
 
 def test_the_same_cell_again_is_the_same_to_the_bit(finished):
@@ -210,6 +223,43 @@ def test_what_the_readme_offers_on_request(finished):
         assert "| privset" in (path / f"results/tiny/benchmarks/{name}.md").read_text()
         assert Image.open(path / f"results/tiny/benchmarks/{name}.png").size[0] > 500
     assert Image.open(path / picture).size[0] > 500
+
+
+def test_the_audit_has_every_row_and_refutes_none(finished):
+    path, _ = finished
+    frame = pd.read_csv(path / "results/tiny/tables/table_audit.csv")
+    rows = {"psg", "psg_prior", "psm", "dp_merf", "psg_continual", "dp_merf_continual", "dpsgd"}
+    levels = frame.groupby("method").level.apply(set)
+    assert set(levels.index) == rows and set(frame.claimed) == {1, 10}
+    for row in rows:
+        assert levels[row] == {"release", "bits", "one run", *({"images"} if row != "dpsgd" else ())}
+    assert not frame.refuted.any()
+    exact = frame[(frame.level == "release") & (frame.claimed == 10) & frame.method.isin(["psm", "dp_merf"])]
+    assert (exact.bound > 7).all() and np.allclose(exact.upper, 10, atol=0.01)
+    claims = pd.read_csv(path / "results/tiny/tables/table_claims.csv")
+    assert claims.program.nunique() >= 10 and claims.source.str.contains("@").all()
+
+
+def test_a_row_is_attacked_by_one_command(finished):
+    path, _ = finished
+    options = ["--config", "tests/config/digits.yaml", "--preset", "tiny", "--data", "results/data/digits"]
+    command = [sys.executable, "-m", "privset", "audit", "dp_merf", "--epsilon", "3", *options]
+    environment = {**os.environ, "PYTHONPATH": str(path / "workflow_scripts")}
+    result = subprocess.run(command, cwd=path, env=environment, text=True, capture_output=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["release", "bits", "one", "images", "replay", "dp_merf,"]
+    assert "claimed 3, 95 %" in lines[0] and lines[-1].startswith("dp_merf, epsilon = 3: not refuted")
+    assert 0 < float(re.search(r"at most ([\d.]+) of the stated", lines[-2]).group(1)) <= 1
+    for wrong, line in (
+        (["audit", "dp_merf", "--epsilon", "-3", *options], "epsilon = -3.0: must be > 0"),
+        (["audit", "nothing", "--epsilon", "3", *options], "method = nothing: choose from"),
+        (["audit", "dp_merf", "--epsilon", "3", *options[:-1], "nowhere"], "nowhere: no dataset there"),
+        (["audit", "dp_merf", "--epsilon", "3", "--config", "no.yaml"], "--config no.yaml: "),
+    ):
+        result = subprocess.run([*command[:3], *wrong], cwd=path, env=environment, text=True, capture_output=True, timeout=300)
+        assert result.returncode == 1 and result.stderr.startswith("error: ") and line in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_a_confusion_matrix_by_its_path(finished):
@@ -329,7 +379,8 @@ def test_the_report_is_one_page_that_shows_everything(finished, browser, tmp_pat
     names = {re.sub(r".*/", "", name): name for name in page.evaluate("Object.keys(results)")}
     assert set(names) == {
         *(f"{table}.html" for table in ("table1", "table1_pairs", "table2", "table3", "table_privacy", "table_storage")),
-        *(f"fig_{figure}.png" for figure in ("samples", "convergence", "prior_convergence", "continual")),
+        *("table_audit.html", "table_claims.html"),
+        *(f"fig_{figure}.png" for figure in ("samples", "convergence", "prior_convergence", "continual", "audit")),
         "configuration.html",
     }
     for short, name in names.items():

@@ -57,6 +57,24 @@ def test_runs_of_a_table(table, methods, networks, epsilons):
         assert {run["spc"] for run in runs if run["method"] == "psg"} == {"1", "10", "20", "50"}
 
 
+def test_an_audit_has_every_private_row_with_its_smallest_set():
+    rows = {cell["method"] for cell in grids.audit_cells(CONFIG, QUICK)}
+    assert rows == {
+        *("psg", "psg_tight_accounting", "psg_prior", "psm", "dp_merf"),
+        *("psg_continual", "dp_merf_continual", "dpsgd", "dpsgd_tuned"),
+    }
+    audited = grids.audited(CONFIG, {**QUICK, "method": "psg_tight_accounting"})
+    assert audited["spc"] == 1 and audited["config"]["iterations"] == 80 and audited["accountant"] == "pld"
+    assert audited["epsilon"] == [0.5, 1, 3, 10] and audited["delta"] == 1e-5
+    assert grids.audited(CONFIG, {**QUICK, "method": "dpsgd"})["spc"] is None
+    assert grids.audited(CONFIG, {**QUICK, "method": "dp_merf"})["config"]["length_scale"] == 105
+    assert grids.audit_data(CONFIG, QUICK)[0].startswith("results/data/mnist/")
+    with pytest.raises(PrivsetError, match="audit in preset = calibration: choose from quick, paper"):
+        grids.audited(CONFIG, {"preset": "calibration", "method": "psg"})
+    with pytest.raises(PrivsetError, match="method = nothing: choose from"):
+        grids.audited(CONFIG, {**QUICK, "method": "nothing"})
+
+
 def test_overlays_of_size_and_dataset():
     config = edited(
         methods={

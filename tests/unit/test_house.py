@@ -124,6 +124,7 @@ def test_noise_is_drawn_in_one_place_of_the_trusted_core():
         ]
         if calls:
             found[path.name] = calls
-    assert set(found) == {"noise.py", "vault.py"}
-    (line,) = found["vault.py"]  # which records are in a batch, from the stream of noise.py
-    assert "noise.stream(" in (LIBRARY / "privacy" / "vault.py").read_text().splitlines()[line - 1]
+    assert set(found) == {"noise.py", "vault.py", "audit.py"}
+    for name in ("vault.py", "audit.py"):  # which records are in a batch, and an attacker's coins, from the stream of noise.py
+        (line,) = found[name]
+        assert "noise.stream(" in (LIBRARY / "privacy" / name).read_text().splitlines()[line - 1]

@@ -32,11 +32,12 @@ QUICK_STORAGE = {
 PAPER_STORAGE = {"synthesize": 36 + 2 * (1 + 4), "evaluate": 142 + 2 * (1 + 4), "collect": 4, "compare": 4}
 
 
-def with_figures(jobs, *, snapshots, streams):
+def with_figures(jobs, *, snapshots, streams, audited):
     """The jobs of target `all`; half of the continual streams make sets, the other half release the weights of DP-SGD."""
     continual = {"synthesize": jobs["synthesize"] + streams // 2, "release": jobs["release"] + streams // 2}
     figures = {"samples": 1, "convergence": 2, "evaluate_snapshots": snapshots, "evaluate_tasks": streams, "continual": 1}
-    return {**jobs, **continual, **figures, "configuration": 1, "report_page": 1}
+    audit = {"audit_row": audited, "audits": 1, "claims": 1}
+    return {**jobs, **continual, **figures, **audit, "configuration": 1, "report_page": 1}
 
 
 def planned(output):
@@ -56,8 +57,8 @@ def plan(repository, *arguments):
     [
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
-        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4, streams=4 * 2)),
-        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=8 + 6, streams=4 * 2 * 2 * 3)),
+        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4, streams=4 * 2, audited=5 + 4)),
+        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=8 + 6, streams=4 * 2 * 2 * 3, audited=5 + 4)),
         ("quick", "all_sets", {"fetch": 2, "synthesize": 26, "release": 4, "condense": 8}),
         # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 3 methods of
         # the figure, 2 psm in both
@@ -70,6 +71,7 @@ def plan(repository, *arguments):
             },
         ),
         ("quick", "all_data", {"fetch": 2}),
+        ("quick", "audit", {"fetch": 1, "audit_row": 9, "audits": 1, "claims": 1}),
         (
             "quick",
             "all_figures",
@@ -244,6 +246,6 @@ def test_documented_commands_mean_what_they_say(file, line, repository, monkeypa
     words = shlex.split(line)[1:]
     parser = cli.get_argument_parser()
     options = parser.parse_args(words)
-    named = [word for word in words if word.startswith(("all", "table", "fig_", "ablation_", "benchmarks", "results/"))]
+    named = [word for word in words if word.startswith(("all", "table", "fig_", "ablation_", "audit", "benchmarks", "results/"))]
     assert list(options.targets) == named
     assert all("=" in entry for entry in options.config or [])

@@ -1,4 +1,4 @@
-"""`privset verify | show | export | evaluate`: check, read, pass on and score synthetic sets without the workflow."""
+"""`privset verify | show | export | evaluate | audit`: check, read, pass on and score sets, attack methods, with no workflow."""
 
 from __future__ import annotations
 
@@ -194,6 +194,51 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     return 0
 
 
+def audit(method: str, epsilon: float, configuration: Path, preset: str | None, data: Path | None) -> int:
+    """The bounds of a method of config.yaml, and how far its sums move between neighbours; 1 if a claim is refuted."""
+    import torch  # seconds that no other command needs to spend
+    import yaml
+
+    from privset.data import datasets
+    from privset.jobs import config, grids
+    from privset.jobs.allocator import keep_freed_memory
+    from privset.jobs.progress import Progress
+    from privset.methods import auditing
+    from privset.methods import schema as current
+
+    try:
+        content = yaml.safe_load(configuration.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise PrivsetError(f"--config {configuration}: {str(error).splitlines()[0]}") from None
+    config.validate(content, schema=current.current(), source=str(configuration))
+    cell = {"preset": preset or content["preset"], "method": method}
+    settings = grids.audited(content, cell) | {"epsilon": [float(grids.epsilon_text(epsilon))]}
+    data = data or Path(grids.audit_data(content, cell)[0]).parent
+    if not (data / datasets.DESCRIPTION).exists():
+        raise PrivsetError(
+            f"{data}: no dataset there; make it by snakemake --cores 1 {data / datasets.DESCRIPTION}, or name --data"
+        )
+    pixels, labels = map(torch.from_numpy, datasets.load(data, train=True))
+    facts = datasets.public_facts(datasets.describe(data), records=len(pixels))
+    where = f"{configuration}: {cell['preset']}.methods.{method}"
+    row = auditing.Row.of(method, config=settings["config"], releases=settings["releases"], spc=settings["spc"], where=where)
+    keep_freed_memory()
+    torch.set_num_threads(1)  # many small questions
+    shown = Progress(f"audit of {method}", sys.stderr)
+    bounds = auditing.bounds_of(row, pixels, labels, facts, settings, start=shown.start, report=shown.update)
+    for bound in bounds:
+        print(
+            f"{bound['level']:>8}  epsilon >= {bound['epsilon']:.2f}, without an assumption {bound['assumption_free']:.2f} "
+            f"(claimed {epsilon:g}, 95 %, {bound['draws']:,} draws)"
+        )
+    moved = auditing.replayed(row, pixels, labels, facts, settings)
+    worst = max(part.moved / part.stated for part in moved)
+    print(f"  replay  {len(moved)} questions to neighbours: sums move by at most {worst:.4f} of the stated sensitivity")
+    refuted = worst > 1 or any(bound["refuted"] for bound in bounds)
+    print(f"{method}, epsilon = {epsilon:g}: " + ("REFUTED" if refuted else "not refuted (docs/audit.md says what that means)"))
+    return int(refuted)
+
+
 def schema(*, write: bool) -> int:
     """The schema of config.yaml, to the terminal or to its file."""
     from privset.methods import schema as configuration
@@ -222,12 +267,20 @@ def main(arguments: list[str] | None = None) -> int:
     scoring.add_argument("--steps", type=int, help="SGD steps instead of the paper's 1,001 epochs")
     scoring.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     scoring.add_argument("--seeds", type=int, default=3, metavar="N", help="networks")
+    attacking = commands.add_parser("audit", help="lower bounds on a method's epsilon, by attacks on the running code")
+    attacking.add_argument("method", help="a row of config.yaml")
+    attacking.add_argument("--epsilon", type=float, required=True, metavar="E", help="what is claimed")
+    attacking.add_argument("--config", type=Path, default=Path("config.yaml"), metavar="FILE")
+    attacking.add_argument("--preset", help="whose settings (default: the configured one)")
+    attacking.add_argument("--data", type=Path, metavar="FOLDER", help="default: the preset's first dataset in results/data")
     describing = commands.add_parser("schema", help="print the JSON schema of config.yaml, as the code is now")
     describing.add_argument("--write", action="store_true", help="into rules/schemas/config.schema.yaml, for editors")
     given = parser.parse_args(arguments)
     try:
         if given.command == "schema":
             return schema(write=given.write)
+        if given.command == "audit":
+            return audit(given.method, given.epsilon, given.config, given.preset, given.data)
         if given.command == "verify":
             return verify(given.paths)
         (path,) = _sets([given.path])[:1]

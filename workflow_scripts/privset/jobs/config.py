@@ -131,6 +131,19 @@ class PrivateStepBenchmark(Block):
     """Rounds."""
 
 
+class Audit(Block):
+    """Target audit, on the preset's first dataset."""
+
+    epsilon: Epsilons
+    """Claims that are audited, for every private row."""
+    questions: Annotated[int, Field(ge=10)]
+    """To the vault, about, behind each bound at release level."""
+    records: Annotated[int, Field(ge=20)]
+    """Of the data behind the sets whose images are attacked, made at the largest of these epsilons."""
+    canaries: Annotated[int, Field(ge=10)]
+    """Of these, the ones that are in or out by a coin."""
+
+
 class Benchmarks(Block):
     """Target benchmarks."""
 
@@ -164,6 +177,8 @@ class Preset(Block):
     """Target ablation_psm."""
     continual: Continual | None = None
     """Target fig_continual."""
+    audit: Audit | None = None
+    """Target audit."""
     benchmarks: Benchmarks | None = None
     """Target benchmarks."""
 

@@ -30,6 +30,7 @@ METRICS = f"results/{{preset}}/metrics/{RUN}.json"
 PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
 SNAPSHOT_METRICS = f"results/{{preset}}/convergence/{RUN}.json"
 TASK_METRICS = "results/{preset}/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.json"
+AUDIT = "results/{preset}/audit/{method}.json"
 CONFUSION = f"results/{{preset}}/figures/confusion/{RUN}"
 
 
@@ -209,6 +210,39 @@ def task_schedule(config: Config, cell: Cell) -> dict[str, Any]:
     """As on the set; for a method without one there is nothing to train."""
     spc = _task_set_size(config, cell)
     return {} if spc is None else schedule_of(preset_of(config, cell), first_network(config, cell), spc=str(spc))
+
+
+def audit_of(config: Config, cell: Cell) -> Config:
+    return block_of(config, cell, "audit in preset", "audit")
+
+
+def audit_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """Every private row of the preset, those of the continual experiment too."""
+    preset = preset_of(config, cell)
+    found = [*preset["methods"], *preset.get("continual", {}).get("methods", {})]
+    return [{"preset": cell["preset"], "method": row} for row in found if rows.described(row).family != "real data"]
+
+
+def audit_data(config: Config, cell: Cell) -> list[str]:
+    """Of the preset's first dataset."""
+    return data_files(config, {"dataset": preset_of(config, cell)["datasets"][0]})
+
+
+def audited(config: Config, cell: Cell) -> dict[str, Any]:
+    """A row's settings with its smallest set, on the preset's first dataset, and how it is audited."""
+    preset = preset_of(config, cell)
+    block = method_block(preset, cell["method"])
+    sizes = block.get("spc")
+    spc = min(sizes) if isinstance(sizes, list) else sizes
+    grid = {**cell, "dataset": preset["datasets"][0], "epsilon": largest_epsilon(preset), "spc": str(spc or 1)}
+    return {
+        "config": hyper_parameters(config, grid),
+        "releases": release_parameters(config, grid),
+        "spc": spc,
+        "accountant": accountant(config, grid),
+        "delta": config["delta"],
+        **audit_of(config, cell),
+    }
 
 
 def benchmark(config: Config, cell: Cell, name: str) -> dict[str, Any]:

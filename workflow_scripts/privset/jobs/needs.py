@@ -65,6 +65,11 @@ def snapshot_minutes(config: Config, cell: Cell, attempt: int) -> int:
     return 12 * evaluation_minutes(config, cell, attempt)
 
 
+def audit_minutes(config: Config, cell: Cell, attempt: int) -> int:
+    """On one core: ten runs of a row's questions, and one set from a few thousand records."""
+    return 240 * attempt
+
+
 def task_minutes(config: Config, cell: Cell, attempt: int) -> int:
     """Five tasks, each evaluated on the first network."""
     return 5 * evaluation_minutes(config, cell, attempt)

@@ -87,10 +87,11 @@ def training_steps(config: ReleaseConfig) -> list[int]:
 def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """Features once, and in each round the gradients."""
     features = math.sqrt(config.random_networks * (1 + config.count_weight**2))
-    errors = config.error_clip * math.sqrt(config.trained_networks)
-    first = Asked(mechanism="feature_sums", sensitivity=features, count=1)
-    later = Asked(mechanism="feature_sums", sensitivity=errors, count=config.rounds)
-    return [first, later] if config.trained_networks else [first]
+    if not config.trained_networks:
+        return [Asked(mechanism="feature_sums", sensitivity=features, count=1)]
+    errors, share = config.error_clip * math.sqrt(config.trained_networks), config.first_share
+    first = Asked(mechanism="feature_sums", sensitivity=features, count=1, share=share)
+    return [first, Asked(mechanism="feature_sums", sensitivity=errors, count=config.rounds, share=1 - share)]
 
 
 def _trained_on(

@@ -98,7 +98,14 @@ class Asked:
     """Without what rounding adds."""
     count: int
     sampling_rate: float = 1.0
+    share: float = 1.0
+    """Of the budget, for all `count` together: in mu^2 of Gaussian DP, so only unsampled ones can have less than 1."""
     part: tuple[int, ...] | None = None
+
+    def noise_multiplier(self, ledger: Ledger) -> float:
+        """With which these releases spend their share of the ledger's budget (the last factor is for rounding)."""
+        whole = ledger.calibrate(sampling_rate=self.sampling_rate, releases=self.count)
+        return whole if self.share == 1 else whole / math.sqrt(self.share) * (1 + 1e-9)
 
 
 class Ledger:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import dp_accounting
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,6 +121,10 @@ class Vault:
         )
         return answer.float()  # still on the grid: float32 has fewer bits, and drops the lowest
 
+    def _uniforms(self) -> np.ndarray:
+        """One number in [0, 1) for each record, of 53 bits: which of them the batch of this question has."""
+        return noise.stream(self.__key, self._question, "sample").random(self.facts.records)
+
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`.
 
@@ -128,8 +133,7 @@ class Vault:
         1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, would lose its last records.
         """
         records = self.facts.records
-        uniform = noise.stream(self.__key, self._question, "sample").random(records)  # 53 bits
-        mask = torch.from_numpy(uniform < sampling_rate).to(self.device)
+        mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device)
         if not self._fixed_rows:
             rows = mask.nonzero().squeeze(1)
             present = self.__images.new_ones(len(rows))

@@ -1,5 +1,5 @@
-"""Tables, figures and timings, from the tidy metrics, the certificates and resources/reported.csv, and from nothing else. Private
-data never get here; only `augmentation`, `benchmarks` and `timings` import torch."""
+"""Tables, figures and timings, from the tidy metrics, certificates, audits and resources/, and from nothing else. Private data
+never get here; only `augmentation`, `benchmarks` and `timings` import torch."""
 
 from privset.jobs import rows
 

@@ -1,0 +1,204 @@
+"""Neighbouring data, the same questions, the same randomness: no sum moves by more than the ledger states.
+
+For every query of the vault, and for PSM, PSG and DP-MERF (and the streams in parts) from their first question to their last.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from privset import methods
+from privset.data.datasets import PublicFacts
+from privset.jobs.run import Run
+from privset.methods import psm_releases
+from privset.networks import classifiers
+from privset.privacy import vault as vaults
+from privset.privacy.audit import Budget
+from privset.privacy.replay import replay
+
+RECORDS, SIZE = 48, 28
+FACTS = PublicFacts(records=RECORDS, classes=10, channels=1, size=SIZE, mean=(0.5,), std=(0.5,))
+ENDLESS = Budget(epsilon=math.inf, delta=1e-5)
+LABELS = torch.arange(RECORDS) % 10
+IMAGES = FACTS.normalise(torch.rand(RECORDS, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3)))
+PLACES = (0, RECORDS // 2, RECORDS - 1)
+EXTREME = {
+    "white": torch.ones(1, SIZE, SIZE),
+    "black": -torch.ones(1, SIZE, SIZE),
+    "not a number": torch.full((1, SIZE, SIZE), math.nan),
+    "infinite": torch.full((1, SIZE, SIZE), math.inf),
+    "one infinite pixel": torch.zeros(1, SIZE, SIZE).index_fill(1, torch.tensor([7]), math.inf),
+    "huge": torch.full((1, SIZE, SIZE), 1e30),
+}
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(seed)
+    return classifiers.build("convnet", channels=1, classes=10, size=SIZE, width=16, generator=generator)
+
+
+def gradient_mean(**options):
+    def ask(vault):
+        for _ in range(6):
+            vault.gradient_mean(network(), sampling_rate=0.5, clip=0.1, noise_multiplier=1.0, **options)
+
+    return ask
+
+
+def feature_sums(relation):
+    def ask(vault):
+        for clip in (0.5, 100.0):
+            vault.feature_sums(
+                lambda images, labels: images.flatten(1),
+                dimension=SIZE * SIZE,
+                clip=clip,
+                noise_multiplier=1.0,
+                relation=relation,
+                chunk=8,
+            )
+
+    return ask
+
+
+QUERIES = {
+    "gradient_mean": gradient_mean(),
+    "gradient_mean, weights only": gradient_mean(weights_only=True),
+    "gradient_mean, transformed": gradient_mean(transform=lambda images: images.flip(3)),
+    "feature_sums, add-or-remove-one": feature_sums("add-or-remove-one"),
+}
+
+
+def test_every_query_of_the_vault_is_replayed_here():
+    """What ends in `_answer`; a new query must come into this file."""
+    methods_of_it = Path(vaults.__file__).read_text().split("\n    def ")[1:]
+    queries = {text.split("(")[0] for text in methods_of_it if "self._answer(" in text}
+    assert queries == {name.split(",")[0] for name in QUERIES}
+
+
+def within(differences, *, some: bool) -> None:
+    """No difference above what is stated; and, where the record counts, not none at all (it may be in no batch)."""
+    for difference in differences:
+        assert difference.moved <= difference.stated, difference
+    assert not some or max(difference.moved for difference in differences) > 0.01 * differences[0].stated
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_record_more_or_less_moves_no_sum_beyond_its_sensitivity(query, place):
+    within(replay(QUERIES[query], IMAGES, LABELS, facts=FACTS, place=place, record=None, budget=ENDLESS), some=True)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("kind", EXTREME)
+def test_neither_does_an_extreme_one(query, kind):
+    """White and black images, and images with infinity or NaN, which count as nothing and harm no other record."""
+    images = IMAGES.clone()
+    images[20] = EXTREME[kind]
+    finite = torch.isfinite(EXTREME[kind]).all() and kind != "huge"
+    within(replay(QUERIES[query], images, LABELS, facts=FACTS, place=20, record=None, budget=ENDLESS), some=finite)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", EXTREME)
+def test_a_replaced_record_moves_no_sum_beyond_its_sensitivity(place, kind):
+    for label in (int(LABELS[place]), (int(LABELS[place]) + 3) % 10):
+        record = (EXTREME[kind], label)
+        within(
+            replay(feature_sums("replace-one"), IMAGES, LABELS, facts=FACTS, place=place, record=record, budget=ENDLESS),
+            some=True,
+        )
+
+
+def test_the_worst_case_reaches_the_stated_sensitivity():
+    """Opposite images with the same label: a sum moves by the whole 2 C, so the check above is not a loose one."""
+    images = IMAGES.clone()
+    images[5] = 1.0
+    record = (torch.full((1, SIZE, SIZE), -1.0), int(LABELS[5]))
+    made = replay(feature_sums("replace-one"), images, LABELS, facts=FACTS, place=5, record=record, budget=ENDLESS)
+    assert made[0].moved == pytest.approx(made[0].stated, rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------- methods, end to end
+
+BLOCKS = {
+    "psg": {"outer": 2, "inner": 1, "iterations": 2, "batches": 2, "batch_size": 16, "width": 16},
+    "dp_merf": {"length_scale": 105.0, "features": 64, "steps": 3, "batch_size": 4},
+    "psg_continual": {"outer": 2, "inner": 1, "iterations": 1, "batches": 1, "batch_size": 4, "width": 16},
+    "dp_merf_continual": {"length_scale": 105.0, "features": 64, "steps": 2, "batch_size": 4},
+}
+RELEASES = {
+    "psm": {
+        "random_networks": 2,
+        "trained_networks": 2,
+        "rounds": 2,
+        "width": 16,
+        "first_iterations": 2,
+        "round_iterations": 2,
+    },
+    "dpsgd": {"epochs": 1, "batch_size": 4, "width": 16},
+}
+QUESTIONS = {"psg": 8, "dp_merf": 1, "psg_continual": 10, "dp_merf_continual": 5, "psm": 3, "dpsgd": 10}
+
+
+def from_start_to_end(method: str):
+    def ask(vault):
+        run = Run(spc=1, generator=torch.Generator().manual_seed(1))
+        if method in RELEASES:
+            module = methods.load_releases(method)
+            module.release(vault, module.ReleaseConfig.model_validate(RELEASES[method]), run)
+        else:
+            module = methods.load(method)
+            module.synthesize(vault, module.Config.model_validate(BLOCKS[method]), run)
+
+    return ask
+
+
+@pytest.mark.parametrize("method", QUESTIONS)
+@pytest.mark.parametrize("change", ["removed", "white", "black", "not a number"])
+def test_a_method_asks_nothing_that_moves_beyond_its_sensitivity(method, change, monkeypatch):
+    """The last two questions of PSM, and all but the first of PSG, are about networks that depend on the answers before."""
+    monkeypatch.setattr(psm_releases, "SCHEDULES", (1, 2))
+    for place in PLACES:
+        images = IMAGES.clone()
+        record = None
+        if change != "removed":
+            # DP-MERF's neighbours replace a record, the other methods' add or remove one.
+            if method.startswith("dp_merf"):
+                record = (EXTREME[change], int(LABELS[place]))
+            else:
+                images[place] = EXTREME[change]
+        made = replay(
+            from_start_to_end(method),
+            images,
+            LABELS,
+            facts=FACTS,
+            place=place,
+            record=record,
+            budget=Budget(epsilon=10.0, delta=1e-5),
+        )
+        assert len(made) == QUESTIONS[method]
+        within(made, some=change == "removed" and method in ("psm", "dp_merf"))
+
+
+def test_planted_faults_are_seen_here_too(monkeypatch):
+    """A clip that is left out, and rows in which a record meets its neighbours."""
+
+    def mixed(vault):
+        vault.feature_sums(
+            lambda images, labels: images.flatten(1) - images.flatten(1).mean(0),
+            dimension=SIZE * SIZE,
+            clip=1.0,
+            noise_multiplier=1.0,
+            relation="add-or-remove-one",
+            chunk=8,
+        )
+
+    (made,) = replay(mixed, IMAGES, LABELS, facts=FACTS, place=20, record=None, budget=ENDLESS)
+    assert made.moved > made.stated
+    real = vaults.cut
+    monkeypatch.setattr(vaults, "cut", lambda rows, clip, look: (real(rows, clip, look=look)[0], torch.ones(len(rows)).double()))
+    made = replay(feature_sums("add-or-remove-one"), IMAGES, LABELS, facts=FACTS, place=20, record=None, budget=ENDLESS)
+    assert made[0].moved > made[0].stated

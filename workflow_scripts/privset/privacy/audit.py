@@ -1,0 +1,267 @@
+"""Attacks on the running code: what its answers tell of one record, at worst.
+
+A method says which releases it asks for (`Asked`). Here an adversary asks for the same ones, calibrated by the same ledger,
+through the same vault, over records of his choice. Each query of the vault has its worst case in `MECHANISMS`: a network or a
+feature map with which an image x adds v x' / |x| to the answer, at the full clipped norm. A new query gets its line there, and
+every method that uses it is audited by it.
+
+When the releases have happened the adversary goes on asking, until the ledger refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from privset.data.datasets import PublicFacts
+from privset.privacy import bounds, noise
+from privset.privacy.accounting import Accountant, Counted, gaussian_event
+from privset.privacy.ledger import Asked, BudgetExceeded, Ledger
+from privset.privacy.vault import Vault
+
+SIDE = 32
+CANARIES = SIDE * SIDE
+"""One for each pixel of an image."""
+DENSE = 128
+"""Side of the image that fills all coordinates of an answer."""
+SURE = 0.9999
+"""Confidence at which a claim is called refuted: one false alarm, at most, in ten thousand bounds."""
+LONG = 1000.0
+"""How many times as long as its clip a record is before it is clipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What is claimed."""
+
+    epsilon: float
+    delta: float
+    accountant: Accountant = "rdp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Equal releases in a row, with the noise that the budget allows them."""
+
+    asked: Asked
+    noise_multiplier: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A lower bound on epsilon, at 95 % confidence, and whether the claim is refuted beyond chance."""
+
+    level: str
+    """"release", "bits", "one run" or "images"."""
+    epsilon: float
+    """In the family of the releases (`bounds`)."""
+    assumption_free: float
+    """Without an assumption."""
+    refuted: bool
+    """Whether a bound at confidence SURE is above the claim. Of many bounds at 95 % some are above the truth."""
+    draws: int
+    """Scores behind it."""
+
+
+def plan(asks: Sequence[Asked], budget: Budget) -> list[Planned]:
+    """The releases of a method, calibrated. Of one that asks of the records of each task in turn, those of the first task: the
+    others concern other records, and each has the same budget."""
+    ledger = Ledger(epsilon=budget.epsilon, delta=budget.delta, accountant=budget.accountant)
+    return [Planned(asked=asked, noise_multiplier=asked.noise_multiplier(ledger)) for asked in asks if asked.part == asks[0].part]
+
+
+def releases(planned: Sequence[Planned]) -> tuple[Counted, ...]:
+    """What an accountant hears of them."""
+    return tuple(
+        (gaussian_event(noise_multiplier=part.noise_multiplier, sampling_rate=part.asked.sampling_rate), part.asked.count)
+        for part in planned
+    )
+
+
+# --------------------------------------------------------------------------------------------- the worst case of each query
+
+
+def _feature_sums(vault: Vault, planned: Planned) -> tuple[Tensor, Tensor]:
+    """A record's row is its image, in the sum of its class."""
+    asked = planned.asked
+    sums = vault.feature_sums(
+        lambda images, labels: images.flatten(1),
+        dimension=vault.facts.size**2,
+        clip=asked.sensitivity / {"add-or-remove-one": 1, "replace-one": 2}[asked.relation],
+        noise_multiplier=planned.noise_multiplier,
+        relation=asked.relation,
+    )
+    return sums, torch.eye(vault.facts.classes)[0]
+
+
+def _gradient_mean(vault: Vault, planned: Planned) -> tuple[Tensor, Tensor]:
+    """A linear layer with weights 0: a record's gradient is uniform minus one-hot, times its image."""
+    asked, classes = planned.asked, vault.facts.classes
+    network = nn.Sequential(nn.Flatten(), nn.Linear(vault.facts.size**2, classes, bias=False))
+    nn.init.zeros_(network[1].weight)
+    (mean,) = vault.gradient_mean(
+        network, sampling_rate=asked.sampling_rate, clip=asked.sensitivity, noise_multiplier=planned.noise_multiplier
+    )
+    error = 1 / classes - torch.eye(classes)[0]
+    return mean * (asked.sampling_rate * vault.facts.records), error / error.norm()
+
+
+MECHANISMS: dict[str, Callable[[Vault, Planned], tuple[Tensor, Tensor]]] = {
+    "feature_sums": _feature_sums,
+    "gradient_mean": _gradient_mean,
+}
+"""The worst case of each query, for records of class 0: the answer (classes, pixels), as a sum over records, and the unit vector
+v (classes,)."""
+
+
+def _vault(images: Tensor, first: Asked, *, key: int, budget: Budget) -> Vault:
+    """A vault over images (N, 1, side, side) of one of two classes, and its label; or the part of a vault that has the first two
+    classes of the asked part."""
+    part = first.part[:2] if first.part else None
+    classes = max(part) + 1 if part else 2
+    facts = PublicFacts(records=len(images), classes=classes, channels=1, size=images.shape[2], mean=(0.0,), std=(1.0,))
+    vault = Vault(
+        images,
+        torch.full((len(images),), part[0] if part else 0),
+        facts=facts,
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        accountant=budget.accountant,
+        key=key,
+    )
+    return vault.part(part, local_labels=True) if part else vault
+
+
+# ---------------------------------------------------------------------------------------------------------------- attacks
+
+
+def _uniforms(seed: int, count: int) -> Tensor:
+    """(count,) numbers in [0, 1) for the attacker's coins, which no question of a vault has."""
+    return torch.from_numpy(noise.stream(noise.key_of(seed), 2**40, "sample").random(count))
+
+
+def _likelihood(answer: Tensor, planned: Planned) -> Tensor:
+    """How much likelier an answer is when its canary is present, as a logarithm. In units of the sensitivity a present one adds
+    1 if it is in the batch; where one is replaced it adds 1/2, and the other -1/2."""
+    rate, variance = planned.asked.sampling_rate, planned.noise_multiplier**2
+    answer = answer.double() + (0.5 if planned.asked.relation == "replace-one" else 0.0)
+    ratio = (2 * answer - 1) / (2 * variance)
+    return ratio if rate == 1 else torch.logaddexp(torch.tensor(rate).log() + ratio, torch.tensor(1 - rate).log())
+
+
+def transcript(planned: Sequence[Planned], *, budget: Budget, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One run of the releases over canaries, each with a pixel of its own: how likely each was in, (CANARIES,) log-likelihood
+    ratios, and whether it was, by a coin.
+
+    It is as many draws of one experiment: what two canaries add is orthogonal, so their noise has nothing in common, and
+    neither have their places in the batches.
+    """
+    present = _uniforms(seed, CANARIES) < 0.5
+    first = planned[0].asked
+    images = torch.eye(CANARIES).view(CANARIES, 1, SIDE, SIDE) * (LONG * first.sensitivity)
+    images = torch.where(present[:, None, None, None], images, -images) if first.relation == "replace-one" else images[present]
+    vault = _vault(images, first, key=noise.key_of(seed), budget=budget)
+    scores = torch.zeros(CANARIES, dtype=torch.float64)
+
+    def ask(part: Planned) -> None:
+        nonlocal scores
+        answer, v = MECHANISMS[part.asked.mechanism](vault, part)
+        scores = scores + _likelihood(v @ answer / part.asked.sensitivity, part)
+
+    for part in planned:
+        for _ in range(part.asked.count):
+            ask(part)
+    try:
+        for _ in range(3 * planned[-1].asked.count):
+            ask(planned[-1])
+    except BudgetExceeded:
+        pass
+    return scores.numpy(), present.numpy()
+
+
+def _grain(residual: Tensor) -> float:
+    """How many numbers have the grain of PyTorch's float32 normals on a CPU: Box-Muller from 24 bits, in blocks of 16, of the
+    element j with j + 8. One in five has it by chance."""
+    z = residual.double().flatten()
+    pairs = z[: len(z) // 16 * 16].view(-1, 2, 8)
+    steps = (-pairs.square().sum(1) / 2).exp() * 2**24
+    return float(((steps < 1e5) & ((steps - steps.round()).abs() < 0.1)).sum())
+
+
+# ------------------------------------------------------------------------------------------------------------------ levels
+
+
+Transcripts = list[tuple[np.ndarray, np.ndarray]]
+
+
+def transcripts(planned: Sequence[Planned], *, budget: Budget, questions: int, seed: int) -> Transcripts:
+    """As many as take about `questions` questions, from ten to two hundred."""
+    runs = min(200, max(10, questions // sum(part.asked.count for part in planned)))
+    return [transcript(planned, budget=budget, seed=seed + run) for run in range(runs)]
+
+
+def release_level(made: Transcripts, *, planned: Sequence[Planned], budget: Budget) -> Bound:
+    """From all transcripts; each canary of each is a draw."""
+    scores, present = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    return _from_draws("release", scores, present, planned, budget)
+
+
+def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -> Bound:
+    """Whether the low bits of an answer tell what was added to the noise: the first query of the plan, over all records, once,
+    with the whole budget, in each draw with or without an image that fills all coordinates. The attacker subtracts what it adds
+    and looks whether the rest is sooner what PyTorch's generator makes than the answer as it stands."""
+    first = replace(planned[0].asked, sampling_rate=1.0, count=1, share=1.0)
+    (alone,) = plan([first], budget)
+    present = _uniforms(seed, draws) < 0.5
+    image = _uniforms(seed, DENSE * DENSE).float().view(1, 1, DENSE, DENSE) + 0.5
+    absent = -1.0 if first.relation == "replace-one" else 0.0
+    scores = np.zeros(draws)
+    for draw in range(draws):
+        sign = 1.0 if present[draw] else absent
+        vault = _vault(image * sign * LONG, first, key=noise.key_of(seed + draw), budget=budget)
+        answer, v = MECHANISMS[first.mechanism](vault, alone)
+        added = torch.outer(v, image.flatten() / image.norm()) * (first.sensitivity / (1 - absent))
+        deviation = alone.noise_multiplier * first.sensitivity * (1 + noise.ROUNDING)
+        rest = (answer.double() - value * added for value in (1.0, absent))
+        with_it, without = (_grain(part / deviation) for part in rest)
+        scores[draw] = with_it - without
+    return _from_draws("bits", scores, present.numpy(), [alone], budget)
+
+
+def _from_draws(level: str, scores: np.ndarray, present: np.ndarray, planned: Sequence[Planned], budget: Budget) -> Bound:
+    def at(confidence: float) -> tuple[float, float]:
+        inside, outside = scores[present], scores[~present]
+        return bounds.from_draws(inside, outside, releases=releases(planned), delta=budget.delta, confidence=confidence)
+
+    return _bound(level, at, len(scores), budget)
+
+
+def _bound(level: str, at: Callable[[float], tuple[float, float]], draws: int, budget: Budget) -> Bound:
+    """From a function of the confidence: the epsilons without an assumption and in the family."""
+    free, family = at(bounds.CONFIDENCE)
+    refuted = max(free, family) > budget.epsilon and max(at(SURE)) > budget.epsilon
+    return Bound(level=level, epsilon=family, assumption_free=free, refuted=refuted, draws=draws)
+
+
+def one_run(made: Transcripts, *, planned: Sequence[Planned], budget: Budget) -> Bound:
+    """From the first transcript alone; the second one says how many guesses to make."""
+    (scores, present), another = made[:2]
+    return from_one_run("one run", scores, present, bounds.best_share(*another), planned=planned, budget=budget)
+
+
+def from_one_run(
+    level: str, scores: np.ndarray, present: np.ndarray, share: float, *, planned: Sequence[Planned], budget: Budget
+) -> Bound:
+    """The bounds that the scores (N,) of one run give, with guesses about a `share` of them."""
+    records, (made, right), delta = len(scores), bounds.guesses(scores, present, share), budget.delta
+
+    def at(confidence: float) -> tuple[float, float]:
+        free = bounds.one_run(records, made, right, delta=delta, confidence=confidence)
+        mine = releases(planned)
+        return free, bounds.one_run_in_family(records, made, right, releases=mine, delta=delta, confidence=confidence)
+
+    return _bound(level, at, records, budget)

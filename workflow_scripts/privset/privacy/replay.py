@@ -1,0 +1,158 @@
+"""Re-play: the same questions to neighbouring data, with the same randomness.
+
+A release is private because the sum to which noise is added moves by at most the stated sensitivity when a record does. Here that
+is looked at, for whatever a method really asks. It runs once over data, and what it asked and was answered is kept. Then it runs
+over neighbouring data, in a vault that gives the *same answers*, so that it asks the same questions, and batches have the same
+records but for the one. The sums before noise of both runs are compared, question by question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from privset.data.datasets import PublicFacts
+from privset.privacy import noise
+from privset.privacy.audit import Budget
+from privset.privacy.ledger import Release
+from privset.privacy.vault import Vault
+
+
+class Enough(Exception):
+    """As many questions as wanted were asked."""
+
+
+@dataclass
+class Transcript:
+    """What was asked of a vault, in order."""
+
+    releases: list[Release] = field(default_factory=list)
+    totals: list[Tensor] = field(default_factory=list)
+    """The sums before noise: as secret as the data."""
+    answers: list[Tensor] = field(default_factory=list)
+
+
+class Recorded(Vault):
+    """A vault that writes down its sums; given the answers of another one it repeats them.
+
+    Args:
+        repeated: the transcript whose answers it gives; None: its own.
+        removed: place and label of a record that these data lack. It counts as nothing: the number of records is public, and
+            stays what it was, and the others are in the batches that they were in.
+        questions: after how many it raises `Enough`.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        facts: PublicFacts,
+        key: int,
+        budget: Budget,
+        repeated: Transcript | None = None,
+        removed: tuple[int, int] | None = None,
+        questions: int,
+    ):
+        super().__init__(
+            images,
+            labels,
+            facts=replace(facts, records=len(images)),
+            epsilon=budget.epsilon,
+            delta=budget.delta,
+            accountant=budget.accountant,
+            key=key,
+        )
+        self.facts, self._labels = facts, labels
+        self._repeated, self._removed, self._questions = repeated, removed, questions
+        self.transcript = Transcript()
+
+    def part(self, classes: Sequence[int], *, local_labels: bool = False) -> Recorded:
+        """As a vault's; the records keep their places among those of the part."""
+        part = super().part(classes, local_labels=local_labels)
+        if self._removed is not None:
+            place, label = self._removed
+            before = int(torch.isin(self._labels[:place], torch.tensor(classes)).sum())
+            part._removed = (before, label) if label in classes else None
+            part.facts = replace(part.facts, records=part.facts.records + (label in classes))
+        return part
+
+    def _uniforms(self) -> np.ndarray:
+        uniforms = super()._uniforms()
+        return uniforms if self._removed is None else np.delete(uniforms, self._removed[0])
+
+    def _answer(self, total: Tensor, release: Release, noise_multiplier: float) -> Tensor:
+        answer = super()._answer(total, release, noise_multiplier)
+        kept = self.transcript
+        if self._repeated is not None:
+            answer = self._repeated.answers[len(kept.answers)]
+        kept.releases.append(release)
+        kept.totals.append(total.clone())
+        kept.answers.append(answer)
+        if len(kept.answers) == self._questions:
+            raise Enough
+        return answer.clone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """By how much the sum of a question moved."""
+
+    mechanism: str
+    moved: float
+    """In L2."""
+    stated: float
+    """The sensitivity that the ledger has."""
+
+
+def replay(
+    ask: Callable[[Vault], object],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    facts: PublicFacts,
+    place: int,
+    record: tuple[Tensor, int] | None,
+    budget: Budget,
+    questions: int = 1_000_000,
+    seed: int = 0,
+) -> list[Difference]:
+    """Run `ask` over the data and over neighbours, in which the record at `place` is another image and label, or missing.
+
+    `ask` must do the same each time it is given the same answers: fresh generators of the same seed. `facts.records` is the
+    number of `images`. Raises ValueError if the two runs did not ask the same.
+    """
+    key = noise.key_of(seed)
+    made = []
+    if record is None:
+        keep = torch.arange(len(images)) != place
+        other, removed = (images[keep], labels[keep]), (place, int(labels[place]))
+    else:
+        other, removed = (images.clone(), labels.clone()), None
+        other[0][place], other[1][place] = record
+    for data, missing in (((images, labels), None), (other, removed)):
+        vault = Recorded(
+            *data,
+            facts=facts,
+            key=key,
+            budget=budget,
+            repeated=made[0] if made else None,
+            removed=missing,
+            questions=questions,
+        )
+        with contextlib.suppress(Enough):
+            ask(vault)
+        made.append(vault.transcript)
+    first, second = made
+    same = [(a.mechanism, a.sensitivity) for a in first.releases] == [(b.mechanism, b.sensitivity) for b in second.releases]
+    if not first.releases or not same:
+        raise ValueError(f"{len(first.releases)} questions to the data, and {len(second.releases)} others to their neighbours")
+    return [
+        Difference(mechanism=release.mechanism, moved=float((a - b).norm()), stated=release.sensitivity)
+        for release, a, b in zip(first.releases, first.totals, second.totals, strict=True)
+    ]
