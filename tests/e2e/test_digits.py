@@ -229,10 +229,10 @@ def test_the_audit_has_every_row_and_refutes_none(finished):
     path, _ = finished
     frame = pd.read_csv(path / "results/tiny/tables/table_audit.csv")
     rows = {"psg", "psg_prior", "psm", "dp_merf", "psg_continual", "dp_merf_continual", "dpsgd"}
-    levels = frame.groupby("method").level.apply(set)
+    levels = frame.groupby("method")["level"].apply(set)
     assert set(levels.index) == rows and set(frame.claimed) == {1, 10}
     for row in rows:
-        assert levels[row] == {"release", "bits", "one run", *({"images"} if row != "dpsgd" else ())}
+        assert levels[row] == {"release", "bits", "noise", "one run", *({"images"} if row != "dpsgd" else ())}
     assert not frame.refuted.any()
     exact = frame[(frame.level == "release") & (frame.claimed == 10) & frame.method.isin(["psm", "dp_merf"])]
     assert (exact.bound > 7).all() and np.allclose(exact.upper, 10, atol=0.01)
@@ -248,7 +248,7 @@ def test_a_row_is_attacked_by_one_command(finished):
     result = subprocess.run(command, cwd=path, env=environment, text=True, capture_output=True, timeout=300)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["release", "bits", "one", "images", "replay", "dp_merf,"]
+    assert [line.split()[0] for line in lines] == ["release", "bits", "noise", "one", "images", "replay", "dp_merf,"]
     assert "claimed 3, 95 %" in lines[0] and lines[-1].startswith("dp_merf, epsilon = 3: not refuted")
     assert 0 < float(re.search(r"at most ([\d.]+) of the stated", lines[-2]).group(1)) <= 1
     for wrong, line in (

@@ -12,7 +12,6 @@ from privset.data.datasets import PublicFacts
 from privset.jobs import rows
 from privset.methods import auditing
 from privset.privacy import accounting, audit, gradients, noise
-from privset.privacy import vault as vaults
 from privset.privacy.audit import Budget
 from privset.privacy.ledger import Asked, Ledger
 from privset.privacy.vault import Vault
@@ -57,6 +56,21 @@ def test_a_composition_of_sampled_releases_too(epsilon):
     tight = accounting.pld_epsilon(audit.releases(audit.plan(SAMPLED, budget)), 1e-5)
     assert tight < epsilon
     assert 0.4 * tight < bound(SAMPLED, epsilon, questions=1000).epsilon <= tight
+
+
+@pytest.mark.parametrize("kind", [*WORST, "sampled"])
+def test_the_worst_case_is_the_worst(kind):
+    """A present canary, as clipped, reaches the whole sensitivity: the projection of a noiseless answer is 1, or 1/2 and -1/2."""
+    asks = WORST.get(kind) or [replace(SAMPLED[0], sampling_rate=1.0, count=1)]
+    budget = Budget(epsilon=math.inf, delta=1e-5)
+    for asked in asks:
+        part = audit.Planned(asked=asked, noise_multiplier=1e-6)
+        image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.1
+        vault = audit._vault(image * audit.LONG, asked, key=1, budget=budget)
+        answer, v = audit.MECHANISMS[asked.mechanism](vault, part)
+        reached = v @ answer @ (image.flatten() / image.norm()) / asked.sensitivity
+        assert float(reached) == pytest.approx(0.5 if asked.relation == "replace-one" else 1.0, abs=1e-3)
+        assert float(answer.norm() / asked.sensitivity) == pytest.approx(float(reached), abs=1e-3)
 
 
 def test_the_ledger_refuses_what_comes_after_the_plan():
@@ -152,6 +166,79 @@ def float32(monkeypatch):
     monkeypatch.setattr(noise, "release", release)
 
 
+def same_batch(monkeypatch):
+    """The batch of the first question, at every one."""
+    real = Vault._uniforms
+
+    def first(self):
+        releases, self.ledger.releases = self.ledger.releases, [replace(self.ledger.releases[0], count=1)]
+        uniforms = real(self)
+        self.ledger.releases = releases
+        return uniforms
+
+    monkeypatch.setattr(Vault, "_uniforms", first)
+
+
+@pytest.mark.parametrize(
+    ("fault", "epsilon"),
+    [
+        (half_the_noise, 1.0),
+        (no_clip, 1.0),
+        (twice, 1.0),
+        (not_counted, 1.0),
+        (same_batch, 1.0),
+        (twice, 10.0),
+        (same_batch, 10.0),
+    ],
+)
+def test_a_planted_fault_in_sampled_releases_is_found(fault, epsilon, monkeypatch):
+    budget = Budget(epsilon=epsilon, delta=1e-5)
+    planned = audit.plan(SAMPLED, budget)
+    assert not at_release_level(planned, budget, questions=2000).refuted
+    fault(monkeypatch)
+    found = at_release_level(planned, budget, questions=2000)
+    assert found.epsilon > 1.1 * epsilon
+    assert found.refuted or (fault, epsilon) == (same_batch, 10.0)  # above the claim, but too weak to be beyond chance
+
+
+def same_noise(monkeypatch):
+    """The noise of the first question, at every one: it can be subtracted."""
+    monkeypatch.setattr(noise, "release", release_with(lambda given: {"question": 0}))
+
+
+def one_number(monkeypatch):
+    """One normal for all coordinates."""
+
+    def release(total, *, sensitivity, noise_multiplier, key, question, ahead=None):
+        spacing = noise.grid(sensitivity, total.numel())
+        drawn = noise.integers(key, question, 1, noise_multiplier * sensitivity / spacing)
+        return ((total / spacing).round() + float(drawn[0])) * spacing
+
+    monkeypatch.setattr(noise, "release", release)
+
+
+def other_float32(monkeypatch):
+    """Numpy's float32 normals, of another grain than PyTorch's."""
+
+    def release(total, *, sensitivity, noise_multiplier, key, question, ahead=None):
+        drawn = np.random.default_rng([key % 2**63, question]).standard_normal(total.shape, dtype=np.float32)
+        return (total.float() + noise_multiplier * sensitivity * torch.from_numpy(drawn)).double()
+
+    monkeypatch.setattr(noise, "release", release)
+
+
+@pytest.mark.parametrize("kind", ["feature_sums, add or remove", "feature_sums, replace", "gradient_mean"])
+@pytest.mark.parametrize("fault", [same_noise, one_number, other_float32, half_the_noise])
+def test_noise_that_is_not_what_is_stated_is_found(kind, fault, monkeypatch):
+    """Whatever the claim; the bounds of the other levels do not see the first three."""
+    budget = Budget(epsilon=10.0, delta=1e-5)
+    planned = audit.plan(WORST[kind], budget)
+    for seed in range(5):
+        assert not audit.fresh(planned, budget=budget, seed=seed).refuted
+    fault(monkeypatch)
+    assert audit.fresh(planned, budget=budget, seed=0).refuted
+
+
 @pytest.mark.parametrize("kind", ["feature_sums, add or remove", "feature_sums, replace", "gradient_mean"])
 @pytest.mark.parametrize("epsilon", [1.0, 10.0])
 @pytest.mark.parametrize("fault", [half_the_noise, no_clip, twice, not_counted])
@@ -203,7 +290,8 @@ def test_images_of_a_private_method_tell_nothing_and_copied_records_everything(m
 
     def leak(self, vault, seed):
         real(self, vault, seed)
-        return vault._Vault__images, vault._Vault__labels
+        there = torch.isfinite(vault._Vault__images).flatten(1).all(1)
+        return vault._Vault__images[there], vault._Vault__labels[there]
 
     monkeypatch.setattr(auditing.Row, "make", leak)
     found = of_images(MERF)
@@ -238,8 +326,10 @@ def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
     row.make(vault, 0)
     planned = audit.plan(row.asks(auditing.counted(labels.numpy())), Budget(epsilon=3.0, delta=1e-5))
     auditing.compare(name, planned, vault.ledger)
-    less = [replace(planned[0], noise_multiplier=planned[0].noise_multiplier * 1.01), *planned[1:]]
-    for other in (less, planned[1:] or planned * 2):
+    first = planned[0]
+    less = [replace(first, noise_multiplier=first.noise_multiplier * 1.01), *planned[1:]]
+    once_more = [replace(first, asked=replace(first.asked, count=first.asked.count + 1)), *planned[1:]]
+    for other in (less, once_more, planned[1:] or planned * 2, [*planned, first]):
         with pytest.raises(PrivsetError, match=rf"{name}: its asks\(\) announces .*; make the two agree"):
             auditing.compare(name, other, vault.ledger)
 
@@ -252,8 +342,3 @@ def test_the_grain_is_that_of_pytorch():
     real = torch.from_numpy(np.random.default_rng(1).normal(size=200_000))
     assert audit._grain(real) == pytest.approx(informative / 5, rel=0.3)
     assert math.isfinite(audit._grain(torch.full((32,), 1e9)))
-
-
-def test_nothing_of_the_vault_is_replaced_by_the_attacks():
-    """The attacker calls the vault's own queries."""
-    assert audit.Vault is vaults.Vault and audit.noise is noise

@@ -23,7 +23,8 @@ def test_there_are_at_least_ten_programs_and_each_has_its_source():
     "claim", [claim for claim in CLAIMS if claim.releases], ids=lambda claim: f"{claim.program} {claim.claimed}"
 )
 def test_the_numbers_are_those_of_another_accountant(claim):
-    """dp-accounting's RDP, whose fractional orders interpolate from above; and never below the tightest."""
+    """dp-accounting's RDP, whose fractional orders interpolate from above; and never below the tightest. (Laplace releases have
+    no other accountant here: for them this says that the facts were read as they stand.)"""
     accountant = dp_accounting.rdp.RdpAccountant()
     for part in claim.releases:
         kind = dp_accounting.LaplaceDpEvent if part.noise == "laplace" else dp_accounting.GaussianDpEvent

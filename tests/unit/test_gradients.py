@@ -1,6 +1,7 @@
 """Per-record gradients against autograd, one record at a time, and against Opacus."""
 
 import copy
+import math
 
 import opacus
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from privset.data.datasets import PublicFacts
 from privset.networks import classifiers
+from privset.networks.weights import initialise
 from privset.privacy import gradients
 from privset.privacy.gradients import _columns, clipped_gradient_sum, per_record_gradients
 
@@ -163,13 +165,70 @@ def test_columns_are_unfold(options, generator):
     assert torch.equal(_columns(layer, images), expected)
 
 
+def dense(inputs: int, hidden: int) -> torch.nn.Sequential:
+    layers = [torch.nn.Linear(inputs, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1)]
+    return initialise(torch.nn.Sequential(*layers), torch.Generator().manual_seed(0))
+
+
+def softplus(outputs, labels):
+    return F.softplus(-outputs[:, 0])
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+@pytest.mark.parametrize("count", [1, 31, 300])
+def test_linear_layers_need_no_gradient_of_one_record_and_give_the_same_sum(count, weights_only):
+    """Against the gradients written down one by one, clipped and added up in float64; a row with NaN counts as nothing."""
+    network = dense(50, 32)
+    inputs = torch.randn(count, 50, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(count, dtype=torch.int64)
+    kept = [part for part in network.parameters() if part.ndim > 1 or not weights_only]
+    one_by_one = gradients.per_record_gradients(network, inputs, labels, loss=softplus)
+    rows = torch.cat([g for g, p in zip(one_by_one, network.parameters(), strict=True) if p.ndim > 1 or not weights_only], 1)
+    rows = rows.double()
+    expected = (rows * (0.5 / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
+    options = {"clip": 0.5, "loss": softplus, "weights_only": weights_only}
+    total = gradients.clipped_gradient_sum(network, inputs, labels, **options)
+    assert total.shape == (sum(part.numel() for part in kept),)
+    assert torch.allclose(total, expected, rtol=1e-5, atol=1e-6)
+    spoilt = torch.cat([inputs, torch.full((1, 50), math.nan)])
+    again = gradients.clipped_gradient_sum(network, spoilt, torch.zeros(count + 1, dtype=torch.int64), **options)
+    assert torch.allclose(again, total, rtol=1e-12, atol=1e-12)
+
+
+def test_a_record_adds_the_same_bits_to_linear_layers_wherever_it_stands():
+    for inputs, hidden in ((794, 128), (64, 16)):
+        network = dense(inputs, hidden)
+        drawn = torch.randn(300, inputs, generator=torch.Generator().manual_seed(2))
+        seen = []
+        for rows in (1, 7, 31, 32, 33, 129, 256, 257, 300):
+            for place in {0, rows // 2, rows - 1}:
+                batch = torch.cat([drawn[1 : 1 + place], drawn[:1], drawn[1 + place : rows]])
+                present = (torch.arange(rows) == place).float()
+                labels = torch.zeros(rows, dtype=torch.int64)
+                seen.append(gradients.clipped_gradient_sum(network, batch, labels, clip=1.0, present=present, loss=softplus))
+        assert all(torch.equal(seen[0], other) for other in seen[1:])
+
+
+def test_a_loss_that_mixes_records_is_found():
+    """Each record's loss less the batch's mean."""
+    facts = PublicFacts(records=1, classes=10, channels=1, size=8, mean=(0.5,), std=(0.5,))
+    network = torch.nn.Sequential(torch.nn.Flatten(), *dense(64, 16))
+
+    def mixed(outputs, labels):
+        return (outputs[:, 0] - outputs[:, 0].mean()).square()
+
+    device = torch.device("cpu")
+    assert not gradients.depends_on_place(network, facts, device, loss=softplus, compile=False)
+    assert gradients.depends_on_place(network, facts, device, loss=mixed, compile=False)
+
+
 def test_a_network_whose_gradients_depend_on_the_place_in_the_batch_is_found(monkeypatch, generator):
     """A stand-in that adds the place's number to the bits is found; the networks of the presets have no such dependence here."""
     facts = PublicFacts(records=1, classes=10, channels=1, size=28, mean=(0.5,), std=(0.5,))
     for name, options in (("convnet", {"width": 16}), ("convnet", {"width": 32}), ("mlp", {}), ("lenet", {})):
         network = classifiers.build(name, channels=1, classes=10, size=28, generator=generator, **options)
         assert not gradients.depends_on_place(network, facts, torch.device("cpu"), compile=False), name
-    network = classifiers.build("mlp", channels=1, classes=10, size=28, width=16, generator=generator)
+    network = classifiers.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
     original = gradients.per_record_gradients
 
     def shifted(*arguments, **options):

@@ -175,12 +175,55 @@ def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):
     assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
 
 
-def test_dp_merf_says_which_images_it_makes():
-    facts = PublicFacts(records=4, classes=10, channels=3, size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-    images, labels = torch.zeros(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
+GENERATORS = {
+    "dp_merf": {"length_scale": 105.0, "features": 64, "steps": 2, "batch_size": 4},
+    "pearl": {"features": 64, "steps": 5, "batch_size": 4},
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
+def test_generators_make_the_images_that_the_data_have(name, channels, size):
+    facts = PublicFacts(records=4, classes=3, channels=channels, size=size, mean=(0.5,) * channels, std=(0.5,) * channels)
+    images, labels = torch.zeros(4, channels, size, size), torch.zeros(4, dtype=torch.int64)
     vault = Vault(images, labels, facts=facts, epsilon=1.0, delta=1e-5, key=1)
-    with pytest.raises(PrivsetError, match="not 3x32x32"):
-        dp_merf.synthesize(vault, dp_merf.Config(length_scale=105), run(1))
+    module = load(name)
+    made, made_labels = module.synthesize(vault, module.Config.model_validate(GENERATORS[name]), run(2))
+    assert made.shape == (6, channels, size, size) and torch.equal(made_labels, torch.arange(3).repeat_interleave(2))
+    pixels = facts.to_pixels(made)
+    assert torch.isfinite(made).all() and pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["dp_merf", "pearl"])
+def test_a_size_that_a_generator_cannot_make_is_one_line(name):
+    facts = PublicFacts(records=4, classes=10, channels=1, size=30, mean=(0.5,), std=(0.5,))
+    vault = Vault(torch.zeros(4, 1, 30, 30), torch.zeros(4, dtype=torch.int64), facts=facts, epsilon=1.0, delta=1e-5, key=1)
+    module = load(name)
+    with pytest.raises(PrivsetError, match="images of 30x30: this generator makes sizes that are a multiple of 4"):
+        module.synthesize(vault, module.Config.model_validate(GENERATORS[name]), run(1))
+
+
+def test_pearl_gives_every_frequency_the_weight_of_the_density_that_its_critic_chose():
+    """Importance weights: densities of N(0, 1 / s) over those of N(0, 1 / 129), up to a common factor."""
+    drawn = torch.randn(6, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 129**0.5
+    scales = torch.linspace(100, 150, 6, dtype=torch.float64)
+    chosen = torch.distributions.Normal(0, scales.rsqrt()[:, None]).log_prob(drawn).sum(0)
+    before = torch.distributions.Normal(0, 129**-0.5).log_prob(drawn).sum(0)
+    assert torch.allclose(load("pearl").weights(drawn, scales, 129.0), (chosen - before).softmax(0))
+
+
+def test_without_noise_pearl_learns_the_classes(make_vault):
+    """A sanity check, never a result: each class's images are more like their own class than like the other."""
+    images, labels = easy_classes()
+    facts = make_vault().facts
+    images = facts.normalise((images - images.min()) / (images.max() - images.min()))
+    vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
+    module = load("pearl")
+    learned, own = module.synthesize(vault, module.Config(features=400, steps=150, batch_size=40), run(20))
+    truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
+    likeness = torch.cosine_similarity(learned.flatten(1)[:, None], truth.flatten(1)[None], dim=2)
+    right = likeness.argmax(1) == own
+    assert right.float().mean() > 0.9
 
 
 def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vault):

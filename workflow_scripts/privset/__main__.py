@@ -212,7 +212,7 @@ def audit(method: str, epsilon: float, configuration: Path, preset: str | None, 
         raise PrivsetError(f"--config {configuration}: {str(error).splitlines()[0]}") from None
     config.validate(content, schema=current.current(), source=str(configuration))
     cell = {"preset": preset or content["preset"], "method": method}
-    settings = grids.audited(content, cell) | {"epsilon": [float(grids.epsilon_text(epsilon))]}
+    settings = grids.audited(content, cell) | {"epsilon": [float(grids.epsilon_text(epsilon))], "image_epsilon": epsilon}
     data = data or Path(grids.audit_data(content, cell)[0]).parent
     if not (data / datasets.DESCRIPTION).exists():
         raise PrivsetError(
@@ -227,6 +227,9 @@ def audit(method: str, epsilon: float, configuration: Path, preset: str | None, 
     shown = Progress(f"audit of {method}", sys.stderr)
     bounds = auditing.bounds_of(row, pixels, labels, facts, settings, start=shown.start, report=shown.update)
     for bound in bounds:
+        if bound["level"] == "noise":
+            print(f"   noise  {'NOT as stated' if bound['refuted'] else 'as stated: grid, variance, no correlations'}")
+            continue
         print(
             f"{bound['level']:>8}  epsilon >= {bound['epsilon']:.2f}, without an assumption {bound['assumption_free']:.2f} "
             f"(claimed {epsilon:g}, 95 %, {bound['draws']:,} draws)"

@@ -138,8 +138,10 @@ class Audit(Block):
     """Claims that are audited, for every private row."""
     questions: Annotated[int, Field(ge=10)]
     """To the vault, about, behind each bound at release level."""
+    image_epsilon: Positive
+    """The one of these at which images are attacked; of a large one, a single set could not refute anything."""
     records: Annotated[int, Field(ge=20)]
-    """Of the data behind the sets whose images are attacked, made at the largest of these epsilons."""
+    """Of the data behind the sets whose images are attacked."""
     canaries: Annotated[int, Field(ge=10)]
     """Of these, the ones that are in or out by a coin."""
 

@@ -96,28 +96,24 @@ def of_answers(planned: Sequence[Planned], *, budget: Budget, questions: int, se
     return [
         audit.release_level(made, planned=planned, budget=budget),
         audit.bits(planned, budget=budget, draws=BITS, seed=seed),
+        audit.fresh(planned, budget=budget, seed=seed),
         audit.one_run(made, planned=planned, budget=budget),
     ]
 
 
 def compare(name: str, planned: Sequence[Planned], ledger: Ledger) -> None:
-    """Raises PrivsetError unless the ledger of a run, in the audited part, is the plan: else another method would be attacked."""
-    done = [release for release in ledger.releases if release.part == planned[0].asked.part]
-    told = [(part.asked.mechanism, *_numbers(part)) for part in planned]
-    seen = [(release.mechanism, *parameters(release.event), release.sensitivity, release.count) for release in done]
-    same = len(told) == len(seen) and all(
-        a[0] == b[0] and np.allclose(a[1:], b[1:], rtol=1e-4, atol=0) for a, b in zip(told, seen, strict=True)
-    )
-    if not same:
+    """Raises PrivsetError unless the ledger of a run is the plan, release by release: else another method would be attacked."""
+
+    told = [(part.asked.mechanism, part.asked.relation, part.asked.part, part.asked.count) for part in planned]
+    seen = [(release.mechanism, release.relation, release.part, release.count) for release in ledger.releases]
+    numbers = [(part.asked.sampling_rate, part.noise_multiplier, part.asked.sensitivity) for part in planned]
+    asked = [(*parameters(release.event), release.sensitivity) for release in ledger.releases]
+    # Noise is calibrated to a millionth, and a sensitivity has its rounding.
+    if told != seen or not np.allclose(numbers, asked, rtol=1e-4, atol=0):
         raise PrivsetError(
-            f"{name}: its asks() announces {told}, but it asked {seen} (mechanism, rate, noise multiplier, sensitivity, count); "
-            "make the two agree"
+            f"{name}: its asks() announces {list(zip(told, numbers, strict=True))}, but it asked "
+            f"{list(zip(seen, asked, strict=True))} (rate, noise multiplier, sensitivity); make the two agree"
         )
-
-
-def _numbers(part: Planned) -> tuple[float, float, float, int]:
-    """Sampling rate, noise multiplier, sensitivity and count of a planned release."""
-    return part.asked.sampling_rate, part.noise_multiplier, part.asked.sensitivity, part.asked.count
 
 
 def closeness(images: Tensor, labels: Tensor, canaries: Tensor, wrong: Tensor) -> np.ndarray:
@@ -131,32 +127,37 @@ def closeness(images: Tensor, labels: Tensor, canaries: Tensor, wrong: Tensor) -
 def of_images(
     row: Row, pixels: Tensor, labels: Tensor, facts: PublicFacts, *, budget: Budget, records: int, canaries: int, seed: int
 ) -> Bound | None:
-    """The bound from the images that the row makes, in one run, of `records` records of the data (N, C, H, W), [0, 1], less about
-    half of `canaries` of them, which are out; None of a row without images. Raises PrivsetError for a row that asks something
-    else than it announces."""
+    """The bound from the images that the row makes, in one run, of `records` records of the data (N, C, H, W), [0, 1], of which
+    about half of `canaries` count as nothing; None of a row without images. The canaries of a row that learns task by task are of
+    its first task. Raises PrivsetError for a row that asks something else than it announces."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(pixels), generator=generator)[:records]
+    order = torch.randperm(len(pixels), generator=generator)
+    fewer = row.on_fewer(records / len(pixels))
+    part = fewer.asks(lambda part: records)[0].part
+    classes = torch.tensor(part or range(facts.classes))
+    chosen = order[:records]
     images, marked = facts.normalise(pixels[chosen]), labels[chosen].clone()
-    marked[:canaries] += torch.randint(1, facts.classes, (canaries,), generator=generator)
-    marked %= facts.classes
+    wrong = classes[torch.randint(len(classes), (canaries,), generator=generator)]
+    again = classes[(torch.searchsorted(classes.sort().values, wrong) + 1) % len(classes)]
+    marked[:canaries] = torch.where(wrong == marked[:canaries], again, wrong)
     present = torch.rand(canaries, generator=generator) < 0.5
-    inside = torch.cat([present, torch.ones(len(chosen) - canaries, dtype=torch.bool)])
-    fewer = row.on_fewer(int(inside.sum()) / len(pixels))
+    images[:canaries][~present] = torch.nan  # counts as nothing, so that their number tells nothing of the coins
     vault = Vault(
-        images[inside],
-        marked[inside],
-        facts=replace(facts, records=int(inside.sum())),
+        images,
+        marked,
+        facts=replace(facts, records=records),
         epsilon=budget.epsilon,
         delta=budget.delta,
         accountant=budget.accountant,
         key=key_of(seed),
     )
     made = fewer.make(vault, seed)
-    planned = audit.plan(fewer.asks(counted(marked[inside].numpy())), budget)
-    compare(row.name, planned, vault.ledger)
+    asks = fewer.asks(counted(marked.numpy()))
+    compare(row.name, audit.plan(asks, budget), vault.ledger)
     if made is None:
         return None
-    scores = closeness(*made, images[:canaries], marked[:canaries])
+    scores = closeness(*made, facts.normalise(pixels[chosen[:canaries]]), marked[:canaries])
+    planned = audit.plan(audit.first_part(asks), budget)
     return audit.from_one_run("images", scores, present.numpy(), GUESSES, planned=planned, budget=budget)
 
 
@@ -170,25 +171,25 @@ def bounds_of(
     start: Callable[[int], None],
     report: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Every bound that the settings (`grids.audited`) ask for: the vault's answers at each epsilon, images at the largest one."""
+    """Every bound that the settings (`grids.audited`) ask for: the vault's answers at each epsilon, images at one."""
     seed = derived_seed("audit", row.name)
     found: list[dict[str, Any]] = []
 
     def keep(bounds: list[Bound], upper: float) -> None:
         found.extend({"claimed": budget.epsilon, "upper": upper, **asdict(bound)} for bound in bounds)
 
-    start(len(settings["epsilon"]) + 1)
-    for step, epsilon in enumerate(sorted(settings["epsilon"]), 1):
-        budget = Budget(epsilon=float(epsilon), delta=settings["delta"], accountant=settings["accountant"])
-        planned = audit.plan(row.asks(counted(labels.numpy())), budget)
-        upper = spent_epsilon(audit.releases(planned), budget.delta, "pld")
-        keep(of_answers(planned, budget=budget, questions=settings["questions"], seed=seed), upper)
-        report(step)
     records = min(settings["records"], len(pixels))
     canaries = min(settings["canaries"], records // 2)
-    made = of_images(row, pixels, labels, facts, budget=budget, records=records, canaries=canaries, seed=seed)
-    keep([made] if made else [], upper)
-    report(step + 1)
+    start(len(settings["epsilon"]))
+    for step, epsilon in enumerate(sorted(settings["epsilon"]), 1):
+        budget = Budget(epsilon=float(epsilon), delta=settings["delta"], accountant=settings["accountant"])
+        planned = audit.plan(audit.first_part(row.asks(counted(labels.numpy()))), budget)
+        upper = spent_epsilon(audit.releases(planned), budget.delta, "pld")
+        keep(of_answers(planned, budget=budget, questions=settings["questions"], seed=seed), upper)
+        if epsilon == settings["image_epsilon"]:
+            made = of_images(row, pixels, labels, facts, budget=budget, records=records, canaries=canaries, seed=seed)
+            keep([made] if made else [], upper)
+        report(step)
     return found
 
 

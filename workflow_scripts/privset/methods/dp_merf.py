@@ -7,7 +7,6 @@ constants are not those of an exact (epsilon, delta); here the noise multiplier 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,12 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privset import PrivsetError
 from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import optimisers
-from privset.networks.generators import ConditionalGenerator
+from privset.networks.features import fourier, frequencies
+from privset.networks.generators import ConditionalGenerator, sampled
 from privset.networks.weights import initialise
 from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
@@ -55,28 +54,19 @@ def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> li
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the fitted generator."""
     facts, device = vault.facts, vault.device
-    if facts.shape != (1, 28, 28):
-        raise PrivsetError(f"dp_merf: its generator makes 1x28x28 images, not {'x'.join(map(str, facts.shape))}")
-    pixels = math.prod(facts.shape)
-    frequencies = torch.randn(pixels, config.features // 2, generator=run.generator, device=device)
-    frequencies /= math.sqrt(config.length_scale)
-
-    def embed(unit_images: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] to (B, features) of norm exactly 1."""
-        angles = unit_images.flatten(1) @ frequencies
-        return torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(config.features // 2)
-
-    noise_multiplier = vault.ledger.calibrate(sampling_rate=1.0, releases=1)
+    pixels = facts.channels * facts.size**2
+    drawn = frequencies(pixels, config.features // 2, length_scale=config.length_scale, generator=run.generator)
     target = vault.feature_sums(
-        lambda images, labels: embed(facts.to_pixels(images)),
+        lambda images, labels: fourier(facts.to_pixels(images), drawn),
         dimension=config.features,
         clip=1.0,
-        noise_multiplier=noise_multiplier,
+        noise_multiplier=vault.ledger.calibrate(sampling_rate=1.0, releases=1),
         relation="replace-one",
     )
     target /= facts.records
 
-    generator = initialise(ConditionalGenerator(latent=config.latent, classes=facts.classes).to(device), run.generator)
+    generator = ConditionalGenerator(latent=config.latent, classes=facts.classes, channels=facts.channels, size=facts.size)
+    generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
 
     def codes(count: int) -> Tensor:
@@ -84,27 +74,17 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
 
     few = torch.arange(facts.classes, device=device).repeat_interleave(min(run.spc, 100))
     fixed = codes(len(few))
-
-    def preview() -> tuple[Tensor, Tensor]:
-        generator.eval()
-        with torch.no_grad():
-            images = facts.normalise(generator(fixed, few))
-        generator.train()
-        return images, few
-
     run.start(config.steps)
     for step in range(1, config.steps + 1):
         labels = torch.randint(facts.classes, (config.batch_size,), generator=run.generator, device=device)
         one_hot = torch.nn.functional.one_hot(labels, facts.classes).float()
-        embedding = one_hot.T @ embed(generator(codes(config.batch_size), labels)) / config.batch_size
+        embedding = one_hot.T @ fourier(generator(codes(config.batch_size), labels), drawn) / config.batch_size
         loss = (target - embedding).square().sum()
         optimiser.learning_rate = config.learning_rate * config.decay ** ((step - 1) // max(1, config.steps // 5))
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         run.report(step, loss.detach())
-        run.snapshot(step, preview)
+        run.snapshot(step, lambda: (facts.normalise(sampled(generator, fixed, few)), few))
 
-    generator.eval()
     labels = run.balanced_labels(facts.classes)
-    with torch.no_grad():
-        images = torch.cat([generator(codes(len(part)), part) for part in labels.split(1000)])
-    return facts.normalise(images), labels
+    fresh = torch.cat([codes(len(part)) for part in labels.split(1000)])
+    return facts.normalise(sampled(generator, fresh, labels)), labels

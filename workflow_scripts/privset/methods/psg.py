@@ -160,17 +160,17 @@ def match(
         )
         for step in range(1, config.outer + 1):
             for _ in range(config.batches):
-                same = None if config.augmentation == "none" else siamese.draw(facts, run.generator)
+                same = (lambda images: images) if config.augmentation == "none" else siamese.draw(facts, run.generator)
                 private = vault.gradient_mean(
                     network,
                     sampling_rate=sampling_rate,
                     clip=config.clip,
                     noise_multiplier=noise_multiplier,
                     weights_only=config.weights_only,
-                    transform=same,
+                    inputs=lambda images, labels, same=same: same(images),
                     compile=config.compile,
                 )
-                seen = render() if same is None else same(render())
+                seen = same(render())
                 gradient, loss = compiled.run(
                     _matching_step,
                     network,

@@ -5,33 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from privset import PrivsetError
+
 
 class ConditionalGenerator(nn.Module):
-    """ConvCondGen of DP-MERF (Harder et al., AISTATS 2021, code): a 28x28 grey image in [0, 1] from a latent code and a class.
+    """ConvCondGen of DP-MERF (Harder et al., AISTATS 2021, code): an image in [0, 1] from a latent code and a class.
 
-    Latent codes are (N, latent), labels (N,) integers. Batch normalisation is harmless here: the generator sees no record.
+    There for 28x28 grey ones; here of any size that is a multiple of 4. Latent codes are (N, latent), labels (N,) integers. Batch
+    normalisation is harmless: the generator sees no record. Raises PrivsetError for another size.
     """
 
-    def __init__(self, *, latent: int, classes: int):
+    def __init__(self, *, latent: int, classes: int, channels: int = 1, size: int = 28):
         super().__init__()
+        if size % 4:
+            raise PrivsetError(f"images of {size}x{size}: this generator makes sizes that are a multiple of 4")
         self.latent, self.classes = latent, classes
+        maps = 16 * (size // 4) ** 2
         self.body = nn.Sequential(
             nn.Linear(latent + classes, 200),
             nn.BatchNorm1d(200),
             nn.ReLU(),
-            nn.Linear(200, 784),
-            nn.BatchNorm1d(784),
-            nn.Unflatten(1, (16, 7, 7)),
+            nn.Linear(200, maps),
+            nn.BatchNorm1d(maps),
+            nn.Unflatten(1, (16, size // 4, size // 4)),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             nn.Conv2d(16, 8, 5, padding=2),
             nn.ReLU(),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-            nn.Conv2d(8, 1, 5, padding=2),
+            nn.Conv2d(8, channels, 5, padding=2),
             nn.Sigmoid(),
         )
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
         return self.body(torch.cat([codes, nn.functional.one_hot(labels, self.classes).to(codes)], dim=1))
+
+
+@torch.no_grad()
+def sampled(generator: nn.Module, codes: Tensor, labels: Tensor) -> Tensor:
+    """Its images of codes (N, latent) and labels (N,), with the statistics of its batch normalisation as they are."""
+    training = generator.training
+    generator.eval()
+    images = torch.cat([generator(*part) for part in zip(codes.split(1000), labels.split(1000), strict=True)])
+    generator.train(training)
+    return images
 
 
 class LatentGenerator(nn.Module):

@@ -30,6 +30,8 @@ DENSE = 128
 """Side of the image that fills all coordinates of an answer."""
 SURE = 0.9999
 """Confidence at which a claim is called refuted: one false alarm, at most, in ten thousand bounds."""
+SIGMAS = 6.0
+"""Deviation at which noise is not what is stated; by chance once in 10^8."""
 LONG = 1000.0
 """How many times as long as its clip a record is before it is clipped."""
 
@@ -56,7 +58,7 @@ class Bound:
     """A lower bound on epsilon, at 95 % confidence, and whether the claim is refuted beyond chance."""
 
     level: str
-    """"release", "bits", "one run" or "images"."""
+    """"release", "bits", "noise", "one run" or "images"."""
     epsilon: float
     """In the family of the releases (`bounds`)."""
     assumption_free: float
@@ -68,10 +70,17 @@ class Bound:
 
 
 def plan(asks: Sequence[Asked], budget: Budget) -> list[Planned]:
-    """The releases of a method, calibrated. Of one that asks of the records of each task in turn, those of the first task: the
-    others concern other records, and each has the same budget."""
+    """The releases of a method, calibrated."""
     ledger = Ledger(epsilon=budget.epsilon, delta=budget.delta, accountant=budget.accountant)
-    return [Planned(asked=asked, noise_multiplier=asked.noise_multiplier(ledger)) for asked in asks if asked.part == asks[0].part]
+    return [Planned(asked=asked, noise_multiplier=asked.noise_multiplier(ledger)) for asked in asks]
+
+
+def first_part(asks: Sequence[Asked]) -> list[Asked]:
+    """Of a method that asks of the records of each task in turn, what it asks of the first: the others concern other records, and
+    each has the same budget. Raises ValueError for one that asks of parts and of all records: these compose."""
+    if len({asked.part is None for asked in asks}) > 1:
+        raise ValueError("releases of parts and of all records compose; there is no attack on both yet")
+    return [asked for asked in asks if asked.part == asks[0].part]
 
 
 def releases(planned: Sequence[Planned]) -> tuple[Counted, ...]:
@@ -139,9 +148,9 @@ def _vault(images: Tensor, first: Asked, *, key: int, budget: Budget) -> Vault:
 # ---------------------------------------------------------------------------------------------------------------- attacks
 
 
-def _uniforms(seed: int, count: int) -> Tensor:
-    """(count,) numbers in [0, 1) for the attacker's coins, which no question of a vault has."""
-    return torch.from_numpy(noise.stream(noise.key_of(seed), 2**40, "sample").random(count))
+def _uniforms(seed: int, count: int, use: int = 0) -> Tensor:
+    """(count,) numbers in [0, 1) for the attacker's coins, and others for another use, which no question of a vault has."""
+    return torch.from_numpy(noise.stream(noise.key_of(seed), 2**40 + use, "sample").random(count))
 
 
 def _likelihood(answer: Tensor, planned: Planned) -> Tensor:
@@ -176,7 +185,7 @@ def transcript(planned: Sequence[Planned], *, budget: Budget, seed: int) -> tupl
         for _ in range(part.asked.count):
             ask(part)
     try:
-        for _ in range(3 * planned[-1].asked.count):
+        for _ in range(3 * planned[-1].asked.count):  # enough to be seen
             ask(planned[-1])
     except BudgetExceeded:
         pass
@@ -217,7 +226,7 @@ def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -
     first = replace(planned[0].asked, sampling_rate=1.0, count=1, share=1.0)
     (alone,) = plan([first], budget)
     present = _uniforms(seed, draws) < 0.5
-    image = _uniforms(seed, DENSE * DENSE).float().view(1, 1, DENSE, DENSE) + 0.5
+    image = _uniforms(seed, DENSE * DENSE, use=1).float().view(1, 1, DENSE, DENSE) + 0.5
     absent = -1.0 if first.relation == "replace-one" else 0.0
     scores = np.zeros(draws)
     for draw in range(draws):
@@ -230,6 +239,28 @@ def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -
         with_it, without = (_grain(part / deviation) for part in rest)
         scores[draw] = with_it - without
     return _from_draws("bits", scores, present.numpy(), [alone], budget)
+
+
+def fresh(planned: Sequence[Planned], *, budget: Budget, seed: int) -> Bound:
+    """Whether the noise is what the ledger says: four answers of the plan's first query about nothing but one black image, which
+    counts as nothing. They must lie on the grid, have the stated variance, and have nothing in common between coordinates and
+    between questions: noise that comes twice can be subtracted. No bound, but refuted at a deviation of SIGMAS standard ones."""
+    first = replace(planned[0].asked, sampling_rate=1.0, count=4, share=1.0)
+    (part,) = plan([first], budget)
+    vault = _vault(torch.zeros(1, 1, DENSE, DENSE), first, key=noise.key_of(seed), budget=budget)
+    answers = torch.stack([MECHANISMS[first.mechanism](vault, part)[0].flatten() for _ in range(first.count)]).double()
+    stated = first.sensitivity * (1 + noise.ROUNDING)
+    steps = answers / noise.grid(stated, answers.shape[1])
+    z = answers / (part.noise_multiplier * stated)
+    n = z.numel()
+    deviations = [
+        (z.square().mean() - 1) * (n / 2) ** 0.5,
+        (z[:, 1:] * z[:, :-1]).sum() / (n - len(z)) ** 0.5,
+        *((z[a] * z[b]).sum() / z.shape[1] ** 0.5 for a in range(len(z)) for b in range(a)),
+    ]
+    worst = max(float(deviation.abs()) for deviation in deviations)
+    off_grid = not torch.equal(steps, steps.round())
+    return Bound(level="noise", epsilon=0.0, assumption_free=0.0, refuted=off_grid or not worst < SIGMAS, draws=n)
 
 
 def _from_draws(level: str, scores: np.ndarray, present: np.ndarray, planned: Sequence[Planned], budget: Budget) -> Bound:

@@ -3,16 +3,17 @@
 An attacker guesses whether a record was among the data. (epsilon, delta)-DP limits how often he can be right, so his errors,
 counted, refute every epsilon that would not allow so few. Two kinds of counting:
 
-- *many draws* (`from_draws`): scores of independent answers with and without the record. The two error rates have
+- *many draws* (`from_draws`): scores of independent draws with and without the record. The two error rates have
   Clopper-Pearson upper bounds that hold together, and are compared with what the claim allows.
 - *one run* (`one_run`, `one_run_in_family`): a thousand records, each in or out by a coin, and one answer about them all. The
   guesses are not independent, and the theorems count for that (Steinke, Nasr and Jagielski 2023; Mahloujifar, Melis and
   Chaudhuri 2025).
 
-Each exists in two strengths. Without an assumption, a bound refutes (epsilon, delta) and nothing more; it is weak where delta is
-small, because rare events have to be seen. With the *family* of the mechanism (the same releases with their noise scaled by a
-common factor, accounted by privacy loss distributions) all of its trade-off curve counts: a bound refutes every member whose
-curve lies above what was seen, and states the epsilon of the noisiest one that remains (Nasr et al. 2023, for Gaussian ones).
+Each exists in two strengths. Without an assumption about the mechanism, a bound refutes (epsilon, delta) and nothing more; it is
+weak where delta is small, because rare events have to be seen. With the *family* of the mechanism (the same releases with their
+noise scaled by a common factor, accounted by privacy loss distributions) all of its trade-off curve counts: a bound refutes every
+member whose curve lies above what was seen, and states the epsilon of the noisiest one that remains (Nasr et al. 2023, for
+Gaussian ones).
 """
 
 from __future__ import annotations
@@ -133,13 +134,13 @@ def guesses(scores: np.ndarray, present: np.ndarray, share: float) -> tuple[int,
 
 
 def best_share(scores: np.ndarray, present: np.ndarray) -> float:
-    """The share of guesses at which a run's advantage over chance is the most standard deviations; to be used on another run."""
+    """The share of guesses of which the fewest are wrong for their number, made / wrong^2; to be used on another run."""
 
-    def deviations(share: float) -> float:
+    def gain(share: float) -> float:
         made, right = guesses(scores, present, share)
         return math.log(made) - 2 * math.log(max(made - right, 0.5)) if right > made / 2 else -math.inf
 
-    return max((1.0, 0.5, 0.25, 0.125, 0.0625), key=deviations)
+    return max((1.0, 0.5, 0.25, 0.125, 0.0625), key=gain)
 
 
 def one_run(records: int, made: int, right: int, *, delta: float, confidence: float = CONFIDENCE) -> float:

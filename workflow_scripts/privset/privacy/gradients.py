@@ -1,4 +1,4 @@
-"""Per-record gradients of the cross-entropy, clipped and summed: the inner part of DP-SGD (Abadi et al. 2016, Algorithm 1).
+"""Per-record gradients of a loss, clipped and summed: the inner part of DP-SGD (Abadi et al. 2016, Algorithm 1).
 
 One forward and one backward pass give each layer's input and the gradient at its output; a record's parameter gradient
 follows from these two by one small matrix product per layer. Records are processed in micro-batches that stay in the
@@ -10,7 +10,7 @@ Called by the vault alone: what this module returns is not yet private.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -75,13 +75,21 @@ def _recorded(layers: list[nn.Module]) -> Iterator[dict[nn.Module, tuple[Tensor,
             handle.remove()
 
 
-def per_record_gradients(
-    network: nn.Module, images: Tensor, labels: Tensor, *, weights: Sequence[Tensor] | None = None
-) -> list[Tensor]:
-    """Each record's own gradient of its cross-entropy, one (B, numel) tensor per parameter, in `parameters()` order.
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of a network's outputs (B, ...) and the labels (B,): (B,), each record's from its own alone."""
 
-    `weights`, in that order, are used instead of the network's own if given. Raises TypeError for a layer with parameters
-    that is not Conv2d, Linear or GroupNorm (batch norm mixes records).
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """(B,)."""
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def _backward(
+    network: nn.Module, inputs: Tensor, labels: Tensor, weights: Sequence[Tensor], loss: Loss
+) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """Each layer with parameters, what it was given, and the gradient of each record's loss at its output.
+
+    Raises TypeError for a layer with parameters that is not Conv2d, Linear or GroupNorm (batch norm mixes records).
     """
     for layer in network.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -91,16 +99,31 @@ def per_record_gradients(
         if type(layer) not in _RULES or getattr(layer, "groups", 1) != 1:
             raise TypeError(f"no per-record gradient for {layer}; the rules are {[rule.__name__ for rule in _RULES]}")
     # Only gradients at outputs are wanted: with detached weights autograd skips the summed weight gradients.
-    weights = [weight.detach() for weight in (network.parameters() if weights is None else weights)]
     with _recorded(layers) as record, torch.enable_grad():
         named = dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
-        logits = torch.func.functional_call(network, named, (images.detach().requires_grad_(),))
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        outgrads = torch.autograd.grad(loss, [record[layer][1] for layer in layers])
+        outputs = torch.func.functional_call(network, named, (inputs.detach().requires_grad_(),))
+        total = loss(outputs, labels).sum()
+        outgrads = torch.autograd.grad(total, [record[layer][1] for layer in layers])
+    return [(layer, record[layer][0], outgrad) for layer, outgrad in zip(layers, outgrads, strict=True)]
+
+
+def per_record_gradients(
+    network: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    weights: Sequence[Tensor] | None = None,
+    loss: Loss = cross_entropy,
+) -> list[Tensor]:
+    """Each record's own gradient of its loss, one (B, numel) tensor per parameter, in `parameters()` order.
+
+    `weights`, in that order, are used instead of the network's own if given. Raises TypeError as `_backward`.
+    """
+    weights = [weight.detach() for weight in (network.parameters() if weights is None else weights)]
     by_parameter: dict[int, Tensor] = {}
     with torch.no_grad():
-        for layer, outgrad in zip(layers, outgrads, strict=True):
-            gradients = _RULES[type(layer)](layer, record[layer][0], outgrad)
+        for layer, given, outgrad in _backward(network, inputs, labels, weights, loss):
+            gradients = _RULES[type(layer)](layer, given, outgrad)
             for parameter, gradient in zip(layer.parameters(recurse=False), gradients, strict=True):
                 by_parameter[id(parameter)] = gradient.flatten(1)
     return [by_parameter[id(parameter)] for parameter in network.parameters()]
@@ -142,13 +165,18 @@ def _clipped_sum(
     present: Tensor,
     *,
     clip: float,
+    loss: Loss,
     weights_only: bool,
     look: bool,
 ) -> Tensor:
     """One micro-batch of `clipped_gradient_sum`; `present` (B,) is 1 for a record and 0 for padding."""
+    if only_linear(network):
+        return _clipped_linear_sum(network, weights, images, labels, present, clip=clip, loss=loss, weights_only=weights_only)
     gradients = [
         gradient
-        for gradient, weight in zip(per_record_gradients(network, images, labels, weights=weights), weights, strict=True)
+        for gradient, weight in zip(
+            per_record_gradients(network, images, labels, weights=weights, loss=loss), weights, strict=True
+        )
         if weight.ndim > 1 or not weights_only
     ]
     if look:
@@ -160,38 +188,99 @@ def _clipped_sum(
     return torch.cat([torch.where(finite[:, None], part.double() * scale, 0.0).sum(0) for part in gradients])
 
 
-def largest_micro_batch(size: int, device: torch.device) -> int:
-    """Records at a time for gradients of `size` numbers: what fits the cores' caches; a GPU wants more."""
-    return max(16 if size > 100_000 else 32, 16 * torch.get_num_threads()) if device.type == "cpu" else 1024
+def only_linear(network: nn.Module) -> bool:
+    """Whether all parameters are of linear layers, so that no record's gradient need be written down."""
+    owners = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
+    return all(type(layer) is nn.Linear for layer in owners)
+
+
+def _clipped_linear_sum(
+    network: nn.Module,
+    weights: Sequence[Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    present: Tensor,
+    *,
+    clip: float,
+    loss: Loss,
+    weights_only: bool,
+) -> Tensor:
+    """The same for linear layers: a record's gradient there is the outer product g a' (and g for the bias), of norm |g| |a|, and
+    the sum of the clipped ones is one product of matrices (Goodfellow 2015). In float64, in which each product of two float32
+    numbers is exact, and in which the proof of `noise` has the sum."""
+    layers = [
+        (layer, given.double(), outgrad.double()) for layer, given, outgrad in _backward(network, inputs, labels, weights, loss)
+    ]
+    squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+    for layer, given, outgrad in layers:
+        biased = 1.0 if layer.bias is not None and not weights_only else 0.0
+        squares = squares + outgrad.square().sum(1) * (given.square().sum(1) + biased)
+    finite, factors = _factors(squares.sqrt(), clip)
+    scale = (factors * present)[:, None]
+    by_parameter: dict[int, Tensor] = {}
+    for layer, given, outgrad in layers:
+        kept = torch.where(finite[:, None], outgrad * scale, 0.0)
+        by_parameter[id(layer.weight)] = kept.T @ torch.where(finite[:, None], given, 0.0)
+        if layer.bias is not None:
+            by_parameter[id(layer.bias)] = kept.sum(0)
+    return torch.cat([by_parameter[id(parameter)].flatten() for parameter in released(network, weights_only=weights_only)])
+
+
+def largest_micro_batch(network: nn.Module, size: int, device: torch.device) -> int:
+    """Records at a time for gradients of `size` numbers: what fits the cores' caches; GPUs and linear layers want more."""
+    if device.type != "cpu":
+        return 1024
+    if only_linear(network):
+        return 256
+    return max(16 if size > 100_000 else 32, 16 * torch.get_num_threads())
+
+
+Inputs = Callable[[Tensor, Tensor], Tensor]
+"""Of images (B, C, H, W) and labels (B,): what a network is given, (B, ...), each record's from its own alone."""
+
+
+def plain(images: Tensor, labels: Tensor) -> Tensor:
+    """The images as they are."""
+    return images
 
 
 _PLACES: dict[tuple, bool] = {}
 
 
 def depends_on_place(
-    network: nn.Module, facts: PublicFacts, device: torch.device, *, weights_only: bool = False, compile: bool
+    network: nn.Module,
+    facts: PublicFacts,
+    device: torch.device,
+    *,
+    inputs: Inputs = plain,
+    loss: Loss = cross_entropy,
+    weights_only: bool = False,
+    compile: bool,
 ) -> bool:
     """Whether a record's clipped gradient has other bits in another place of a micro-batch, or in a smaller one: libraries
-    compute the last rows of a product otherwise for some sizes. Then removing a record would change what all others contribute.
+    compute the last rows of a product otherwise for some sizes, and a loss may mix records. Then removing a record would change
+    what all others contribute.
 
-    Looked at with images of waves, which are public, by the code that will run, once for a structure of network.
+    Looked at with images of waves, which are public, by the code that will run, once for a structure of network and a loss.
     """
-    key = (repr(network), device.type, torch.get_num_threads(), weights_only, compile)
+    key = (repr(network), loss, device.type, torch.get_num_threads(), weights_only, compile)
     if key not in _PLACES:
         numbers = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
-        size = largest_micro_batch(numbers, device) if device.type == "cpu" else 64
+        size = largest_micro_batch(network, numbers, device) if device.type == "cpu" else 64
         pixels = torch.arange(size * math.prod(facts.shape), device=device, dtype=torch.float32)
         images = (pixels * math.sqrt(2)).sin().view(size, *facts.shape)
         record, others = images[:1], images[1:]
+        labels = torch.zeros(size, dtype=torch.int64, device=device)
         seen = []
-        for rows in (size,) if compile else (size, size // 2):
+        for rows in (size,) if compile else (size, least_rows(size, device)):
             for place in (0, 1, rows // 2, rows - 1):
                 seen.append(
                     clipped_gradient_sum(
                         network,
-                        torch.cat([others[:place], record, others[place : rows - 1]]),
-                        torch.zeros(rows, dtype=torch.int64, device=device),
+                        inputs(torch.cat([others[:place], record, others[place : rows - 1]]), labels[:rows]),
+                        labels[:rows],
                         clip=1.0,
+                        loss=loss,
                         present=(torch.arange(rows, device=device) == place).to(images),
                         weights_only=weights_only,
                         compile=compile,
@@ -202,6 +291,11 @@ def depends_on_place(
     return _PLACES[key]
 
 
+def least_rows(micro_batch: int, device: torch.device) -> int:
+    """To which a smaller micro-batch is filled up."""
+    return min(32, micro_batch // 2) if device.type == "cpu" else micro_batch // 2
+
+
 def clipped_gradient_sum(
     network: nn.Module,
     images: Tensor,
@@ -209,6 +303,7 @@ def clipped_gradient_sum(
     *,
     clip: float,
     present: Tensor | None = None,
+    loss: Loss = cross_entropy,
     weights_only: bool = False,
     compile: bool = False,
     micro_batch: int | None = None,
@@ -223,17 +318,17 @@ def clipped_gradient_sum(
     """
     size = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
     if micro_batch is None:
-        micro_batch = largest_micro_batch(size, images.device)
+        micro_batch = largest_micro_batch(network, size, images.device)
     if present is None:
         present = images.new_ones(len(images))
     parts = max(1, -(-len(images) // micro_batch))
-    padded = parts * micro_batch if compile else max(len(images), micro_batch // 2)  # a compiled function has one shape
+    padded = parts * micro_batch if compile else max(len(images), least_rows(micro_batch, images.device))  # compiled: one shape
     if missing := padded - len(images):
         images, labels, present = (
             torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) for part in (images, labels, present)
         )
     total = torch.zeros(size, device=images.device, dtype=torch.float64)
-    options = {"clip": clip, "weights_only": weights_only, "look": images.device.type == "cpu" and not compile}
+    options = {"clip": clip, "loss": loss, "weights_only": weights_only, "look": images.device.type == "cpu" and not compile}
     for part in zip(*(tensor.tensor_split(parts) for tensor in (images, labels, present)), strict=True):
         total += compiled.run(_clipped_sum, network, *part, compile=compile, **options)
     return total

@@ -90,6 +90,8 @@ class Recorded(Vault):
         answer = super()._answer(total, release, noise_multiplier)
         kept = self.transcript
         if self._repeated is not None:
+            if len(kept.answers) == len(self._repeated.answers):
+                raise ValueError(f"a question more to the neighbours than to the data: {release.mechanism}")
             answer = self._repeated.answers[len(kept.answers)]
         kept.releases.append(release)
         kept.totals.append(total.clone())
@@ -149,8 +151,7 @@ def replay(
             ask(vault)
         made.append(vault.transcript)
     first, second = made
-    same = [(a.mechanism, a.sensitivity) for a in first.releases] == [(b.mechanism, b.sensitivity) for b in second.releases]
-    if not first.releases or not same:
+    if not first.releases or first.releases != second.releases:
         raise ValueError(f"{len(first.releases)} questions to the data, and {len(second.releases)} others to their neighbours")
     return [
         Difference(mechanism=release.mechanism, moved=float((a - b).norm()), stated=release.sensitivity)

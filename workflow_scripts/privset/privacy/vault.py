@@ -24,7 +24,16 @@ from torch import Tensor, nn
 from privset import PrivsetError
 from privset.data.datasets import PublicFacts
 from privset.privacy import accounting, noise
-from privset.privacy.gradients import clipped_gradient_sum, cut, depends_on_place, released
+from privset.privacy.gradients import (
+    Inputs,
+    Loss,
+    clipped_gradient_sum,
+    cross_entropy,
+    cut,
+    depends_on_place,
+    plain,
+    released,
+)
 from privset.privacy.ledger import Ledger, Relation, Release
 
 
@@ -152,18 +161,20 @@ class Vault:
         sampling_rate: float,
         clip: float,
         noise_multiplier: float,
+        inputs: Inputs = plain,
+        loss: Loss = cross_entropy,
         weights_only: bool = False,
-        transform: Callable[[Tensor], Tensor] | None = None,
         compile: bool = False,
     ) -> list[Tensor]:
-        """DP-SGD's noisy mean gradient of the cross-entropy (Abadi et al. 2016, Algorithm 1) on a fresh Poisson batch.
+        """DP-SGD's noisy mean gradient of a loss (Abadi et al. 2016, Algorithm 1) on a fresh Poisson batch.
 
         Each record is in the batch independently with probability `sampling_rate`; its gradient over all parameters is
         clipped to L2 norm `clip`; the sum gets Gaussian noise of standard deviation `noise_multiplier * clip` and is divided
         by the *expected* batch size, which is public. An empty batch releases pure noise. Neighbours: add or remove one.
 
-        `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `transform`, applied to the
-        batch first, must map each image by itself, as augmentations do. `compile` compiles the computation (`compiled.run`).
+        The network is given `inputs(images, labels)`, and its outputs and the labels go into `loss`, (B,). Both must take each
+        record by itself. `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `compile`
+        compiles the computation (`compiled.run`).
 
         Returns one tensor per released parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling, and
         PrivsetError for a network whose gradients depend on a record's place (`gradients.depends_on_place`).
@@ -174,16 +185,23 @@ class Vault:
         parameters = released(network, weights_only=weights_only)
         dimension = sum(parameter.numel() for parameter in parameters)
         release = self._charge("gradient_mean", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), dimension)
-        if depends_on_place(network, self.facts, self.device, weights_only=weights_only, compile=compile):
+        if depends_on_place(
+            network, self.facts, self.device, inputs=inputs, loss=loss, weights_only=weights_only, compile=compile
+        ):
             raise PrivsetError(
                 f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends in its last "
                 "bits on its place in the batch, which the sensitivity cannot count; choose a width that is a multiple of 16"
             )
         images, labels, present = self._poisson_batch(sampling_rate)
-        if transform is not None:
-            images = transform(images)
         total = clipped_gradient_sum(
-            network, images, labels, clip=clip, present=present, weights_only=weights_only, compile=compile
+            network,
+            inputs(images, labels),
+            labels,
+            clip=clip,
+            present=present,
+            loss=loss,
+            weights_only=weights_only,
+            compile=compile,
         )
         mean = self._answer(total, release, noise_multiplier) / (sampling_rate * self.facts.records)
         return [part.view_as(p) for part, p in zip(mean.split([p.numel() for p in parameters]), parameters, strict=True)]
