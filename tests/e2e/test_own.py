@@ -1,6 +1,9 @@
 """docs/extend.md as written: a network, a dataset and a method of one's own, through the whole workflow."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -78,6 +81,20 @@ def test_a_method_of_ones_own_is_one_file_and_one_block(tmp_path):
     assert "| Mean image (spc=1)" in shown and "| Mean image, small clip (spc=1)" in shown
     metrics = pd.read_csv(path / "results/tiny/metrics/table1.csv")
     assert metrics[metrics.method == "mean_image"].test_accuracy.min() > 30  # ten classes
+
+    # docs/extend.md: attacked by one command, without further work. Its sums move by all that it states, and its noise is exact.
+    command = [sys.executable, "-m", "privset", "audit", "mean_image", "--epsilon", "1", "--config", str(own)]
+    environment = {**os.environ, "PYTHONPATH": str(path / "workflow_scripts")}
+    attacked = subprocess.run(command, cwd=path, env=environment, text=True, capture_output=True, timeout=300)
+    assert attacked.returncode == 0, attacked.stderr
+    assert float(re.search(r"release  epsilon >= ([\d.]+)", attacked.stdout).group(1)) > 0.5
+    assert "mean_image, epsilon = 1: not refuted" in attacked.stdout
+    # And one that asks for more than it announces is found out.
+    method = path / "workflow_scripts/privset/methods/mean_image.py"
+    method.write_text(METHOD.replace("sensitivity=config.clip, count=1", "sensitivity=config.clip / 2, count=1"))
+    lying = subprocess.run(command, cwd=path, env=environment, text=True, capture_output=True, timeout=300)
+    assert lying.returncode == 1 and re.search(r"^error: mean_image: its asks\(\) announces", lying.stderr, re.MULTILINE)
+    method.write_text(METHOD)
 
     tiny["methods"]["mean_image"]["config"] = {"clip": 0}
     own.write_text(yaml.safe_dump(config))

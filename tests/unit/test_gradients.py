@@ -195,6 +195,12 @@ def test_linear_layers_need_no_gradient_of_one_record_and_give_the_same_sum(coun
     assert torch.allclose(again, total, rtol=1e-12, atol=1e-12)
 
 
+def test_a_linear_layer_over_positions_is_refused_and_not_clipped_wrongly():
+    network = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Flatten(), torch.nn.Linear(24, 1))
+    with pytest.raises(TypeError, match=r"is given \(32, 4, 6\)"):
+        clipped_gradient_sum(network, torch.zeros(6, 4, 6), torch.zeros(6, dtype=torch.int64), clip=1.0, loss=softplus)
+
+
 def test_a_record_adds_the_same_bits_to_linear_layers_wherever_it_stands():
     for inputs, hidden in ((794, 128), (64, 16)):
         network = dense(inputs, hidden)

@@ -73,6 +73,9 @@ def test_an_audit_has_every_private_row_with_its_smallest_set():
         grids.audited(CONFIG, {"preset": "calibration", "method": "psg"})
     with pytest.raises(PrivsetError, match="method = nothing: choose from"):
         grids.audited(CONFIG, {**QUICK, "method": "nothing"})
+    elsewhere = edited(audit=CONFIG["presets"]["quick"]["audit"] | {"image_epsilon": 2})
+    with pytest.raises(PrivsetError, match=r"audit.image_epsilon = 2: must be one of audit.epsilon, \[0.5, 1, 3, 10\]"):
+        grids.audited(elsewhere, {**QUICK, "method": "psg"})
 
 
 def test_overlays_of_size_and_dataset():

@@ -164,6 +164,20 @@ def test_a_transformation_and_weights_only_are_part_of_the_release(make_vault, g
     assert torch.allclose(flat(released) * 40, expected, atol=1e-5)
 
 
+def test_inputs_or_a_loss_that_mix_records_are_refused(make_vault):
+    """Also after the same network was found sound with others: what is looked at is the code that will run."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 16))
+    options = {"sampling_rate": 0.5, "clip": 0.1, "noise_multiplier": 5.0}
+    vault = make_vault(epsilon=math.inf)
+    vault.gradient_mean(network, **options, inputs=lambda images, labels: images.flip(3))
+    for mixing in (
+        {"inputs": lambda images, labels: images - images.mean(0)},
+        {"loss": lambda outputs, labels: (outputs[:, 0] - outputs[:, 0].mean()).square()},
+    ):
+        with pytest.raises(PrivsetError, match="depends on its place in the batch or on who else is there"):
+            vault.gradient_mean(network, **options, **mixing)
+
+
 def test_all_records_leave_only_under_an_infinite_budget(make_vault):
     with pytest.raises(BudgetExceeded):
         make_vault(epsilon=1e9).everything()

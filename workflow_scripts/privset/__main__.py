@@ -212,7 +212,9 @@ def audit(method: str, epsilon: float, configuration: Path, preset: str | None, 
         raise PrivsetError(f"--config {configuration}: {str(error).splitlines()[0]}") from None
     config.validate(content, schema=current.current(), source=str(configuration))
     cell = {"preset": preset or content["preset"], "method": method}
-    settings = grids.audited(content, cell) | {"epsilon": [float(grids.epsilon_text(epsilon))], "image_epsilon": epsilon}
+    if grids.epsilon_text(epsilon) == "inf":
+        raise PrivsetError(f"--epsilon {epsilon}: there is nothing to refute; give a finite one")
+    settings = grids.audited(content, cell) | {"epsilon": [epsilon], "image_epsilon": epsilon}
     data = data or Path(grids.audit_data(content, cell)[0]).parent
     if not (data / datasets.DESCRIPTION).exists():
         raise PrivsetError(

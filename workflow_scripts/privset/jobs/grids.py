@@ -230,7 +230,9 @@ def audit_data(config: Config, cell: Cell) -> list[str]:
 
 def audited(config: Config, cell: Cell) -> dict[str, Any]:
     """A row's settings with its smallest set, on the preset's first dataset, and how it is audited."""
-    preset = preset_of(config, cell)
+    preset, audit = preset_of(config, cell), audit_of(config, cell)
+    if audit["image_epsilon"] not in audit["epsilon"]:
+        raise PrivsetError(f"audit.image_epsilon = {audit['image_epsilon']}: must be one of audit.epsilon, {audit['epsilon']}")
     block = method_block(preset, cell["method"])
     sizes = block.get("spc")
     spc = min(sizes) if isinstance(sizes, list) else sizes
@@ -241,7 +243,7 @@ def audited(config: Config, cell: Cell) -> dict[str, Any]:
         "spc": spc,
         "accountant": accountant(config, grid),
         "delta": config["delta"],
-        **audit_of(config, cell),
+        **audit,
     }
 
 

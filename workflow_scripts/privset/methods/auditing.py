@@ -34,8 +34,6 @@ GUESSES = 0.25
 """Share of the canaries about which a guess is made from images: fixed, there being no second run to choose it by."""
 BITS = 400
 """Draws of the attack on low bits."""
-
-
 REPLAYED = 20
 """Questions that are put to neighbours."""
 
@@ -103,7 +101,6 @@ def of_answers(planned: Sequence[Planned], *, budget: Budget, questions: int, se
 
 def compare(name: str, planned: Sequence[Planned], ledger: Ledger) -> None:
     """Raises PrivsetError unless the ledger of a run is the plan, release by release: else another method would be attacked."""
-
     told = [(part.asked.mechanism, part.asked.relation, part.asked.part, part.asked.count) for part in planned]
     seen = [(release.mechanism, release.relation, release.part, release.count) for release in ledger.releases]
     numbers = [(part.asked.sampling_rate, part.noise_multiplier, part.asked.sensitivity) for part in planned]
@@ -137,9 +134,9 @@ def of_images(
     classes = torch.tensor(part or range(facts.classes))
     chosen = order[:records]
     images, marked = facts.normalise(pixels[chosen]), labels[chosen].clone()
-    wrong = classes[torch.randint(len(classes), (canaries,), generator=generator)]
-    again = classes[(torch.searchsorted(classes.sort().values, wrong) + 1) % len(classes)]
-    marked[:canaries] = torch.where(wrong == marked[:canaries], again, wrong)
+    drawn = torch.randint(len(classes), (canaries,), generator=generator)
+    drawn += classes[drawn] == marked[:canaries]  # its own label is not a wrong one
+    marked[:canaries] = classes[drawn % len(classes)]
     present = torch.rand(canaries, generator=generator) < 0.5
     images[:canaries][~present] = torch.nan  # counts as nothing, so that their number tells nothing of the coins
     vault = Vault(

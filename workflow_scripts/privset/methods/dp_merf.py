@@ -51,20 +51,26 @@ def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> li
     return [Asked(mechanism="feature_sums", relation="replace-one", sensitivity=2.0, count=1)]
 
 
-def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
-    """`run.spc` images per class from the fitted generator."""
-    facts, device = vault.facts, vault.device
+def embedding(vault: Vault, run: Run, *, features: int, length_scale: float) -> tuple[Tensor, Tensor]:
+    """The release: random frequencies (pixels, features / 2), and the noisy mean of the records' features outer their labels,
+    (classes, features)."""
+    facts = vault.facts
     pixels = facts.channels * facts.size**2
-    drawn = frequencies(pixels, config.features // 2, length_scale=config.length_scale, generator=run.generator)
-    target = vault.feature_sums(
+    drawn = frequencies(pixels, features // 2, length_scale=length_scale, generator=run.generator)
+    sums = vault.feature_sums(
         lambda images, labels: fourier(facts.to_pixels(images), drawn),
-        dimension=config.features,
+        dimension=features,
         clip=1.0,
         noise_multiplier=vault.ledger.calibrate(sampling_rate=1.0, releases=1),
         relation="replace-one",
     )
-    target /= facts.records
+    return drawn, sums / facts.records
 
+
+def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
+    """`run.spc` images per class from the fitted generator."""
+    facts, device = vault.facts, vault.device
+    drawn, target = embedding(vault, run, features=config.features, length_scale=config.length_scale)
     generator = ConditionalGenerator(latent=config.latent, classes=facts.classes, channels=facts.channels, size=facts.size)
     generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
@@ -78,8 +84,8 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     for step in range(1, config.steps + 1):
         labels = torch.randint(facts.classes, (config.batch_size,), generator=run.generator, device=device)
         one_hot = torch.nn.functional.one_hot(labels, facts.classes).float()
-        embedding = one_hot.T @ fourier(generator(codes(config.batch_size), labels), drawn) / config.batch_size
-        loss = (target - embedding).square().sum()
+        ours = one_hot.T @ fourier(generator(codes(config.batch_size), labels), drawn) / config.batch_size
+        loss = (target - ours).square().sum()
         optimiser.learning_rate = config.learning_rate * config.decay ** ((step - 1) // max(1, config.steps // 5))
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         run.report(step, loss.detach())

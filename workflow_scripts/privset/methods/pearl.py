@@ -9,7 +9,6 @@ releases, of which it makes one, drawn from a fixed seed; here the one release h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -20,11 +19,11 @@ from torch.nn import functional as F
 from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
+from privset.methods import dp_merf
 from privset.networks import optimisers
-from privset.networks.features import fourier, frequencies
+from privset.networks.features import fourier
 from privset.networks.generators import ConditionalGenerator, sampled
 from privset.networks.weights import initialise
-from privset.privacy.ledger import Asked
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="PEARL", family="generator")
@@ -51,9 +50,7 @@ class Config(Block):
     """Of Adam, on the critic's scales."""
 
 
-def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
-    """One characteristic function."""
-    return [Asked(mechanism="feature_sums", relation="replace-one", sensitivity=2.0, count=1)]
+asks = dp_merf.asks
 
 
 def weights(drawn: Tensor, scales: Tensor, length_scale: float) -> Tensor:
@@ -64,21 +61,11 @@ def weights(drawn: Tensor, scales: Tensor, length_scale: float) -> Tensor:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the fitted generator."""
     facts, device = vault.facts, vault.device
-    pixels = facts.channels * facts.size**2
-    drawn = frequencies(pixels, config.features // 2, length_scale=config.length_scale, generator=run.generator)
-    target = vault.feature_sums(
-        lambda images, labels: fourier(facts.to_pixels(images), drawn),
-        dimension=config.features,
-        clip=1.0,
-        noise_multiplier=vault.ledger.calibrate(sampling_rate=1.0, releases=1),
-        relation="replace-one",
-    )
-    target /= facts.records
-
+    drawn, target = dp_merf.embedding(vault, run, features=config.features, length_scale=config.length_scale)
     generator = ConditionalGenerator(latent=config.latent, classes=facts.classes, channels=facts.channels, size=facts.size)
     generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
-    scales = torch.full((pixels,), config.length_scale, device=device)
+    scales = torch.full((len(drawn),), config.length_scale, device=device)
     critic = optimisers.Adam([scales.requires_grad_()], learning_rate=config.critic_learning_rate)
 
     def codes(count: int) -> Tensor:

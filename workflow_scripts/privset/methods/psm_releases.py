@@ -118,9 +118,8 @@ def _trained_on(
 def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
     """The releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
     facts = vault.facts
-    whole = vault.ledger.calibrate(sampling_rate=1.0, releases=1)
-    # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019); the last factor is for rounding.
-    share = config.first_share if config.trained_networks else 1.0
+    # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019).
+    first_noise, *later_noise = (asked.noise_multiplier(vault.ledger) for asked in asks(config, lambda part: facts.records))
     random = [matching_network(facts, config.width, run.generator) for _ in range(config.random_networks)]
     chunks = -(-facts.records // CHUNK)
     steps = sum(training_steps(config))
@@ -151,7 +150,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
             asked(counted_features),
             dimension=len(random) * (random[0][-1].in_features + 1),
             clip=math.sqrt(len(random) * (1 + config.count_weight**2)),
-            noise_multiplier=whole / math.sqrt(share) * (1 + 1e-9),
+            noise_multiplier=first_noise,
             relation="add-or-remove-one",
             chunk=CHUNK,
         )
@@ -197,7 +196,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
             asked(errors),
             dimension=len(trained) * trained[0][-1].weight.numel(),
             clip=config.error_clip * math.sqrt(len(trained)),
-            noise_multiplier=whole / math.sqrt((1 - share) / len(rounds)) * (1 + 1e-9),
+            noise_multiplier=later_noise[0],
             relation="add-or-remove-one",
             chunk=CHUNK,
         )

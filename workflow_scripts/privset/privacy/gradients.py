@@ -208,9 +208,11 @@ def _clipped_linear_sum(
     """The same for linear layers: a record's gradient there is the outer product g a' (and g for the bias), of norm |g| |a|, and
     the sum of the clipped ones is one product of matrices (Goodfellow 2015). In float64, in which each product of two float32
     numbers is exact, and in which the proof of `noise` has the sum."""
-    layers = [
-        (layer, given.double(), outgrad.double()) for layer, given, outgrad in _backward(network, inputs, labels, weights, loss)
-    ]
+    layers = []
+    for layer, given, outgrad in _backward(network, inputs, labels, weights, loss):
+        if given.ndim != 2:
+            raise TypeError(f"{layer} is given {tuple(given.shape)}; a record's gradient there is known for (B, features) alone")
+        layers.append((layer, given.double(), outgrad.double()))
     squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
     for layer, given, outgrad in layers:
         biased = 1.0 if layer.bias is not None and not weights_only else 0.0
@@ -261,9 +263,11 @@ def depends_on_place(
     compute the last rows of a product otherwise for some sizes, and a loss may mix records. Then removing a record would change
     what all others contribute.
 
-    Looked at with images of waves, which are public, by the code that will run, once for a structure of network and a loss.
+    Looked at with images of waves, which are public, by the code that will run, once for a structure of network, and the code of
+    inputs and loss.
     """
-    key = (repr(network), loss, device.type, torch.get_num_threads(), weights_only, compile)
+    code = (getattr(function, "__code__", function) for function in (inputs, loss))
+    key = (repr(network), *code, device.type, torch.get_num_threads(), weights_only, compile)
     if key not in _PLACES:
         numbers = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
         size = largest_micro_batch(network, numbers, device) if device.type == "cpu" else 64

@@ -189,8 +189,9 @@ class Vault:
             network, self.facts, self.device, inputs=inputs, loss=loss, weights_only=weights_only, compile=compile
         ):
             raise PrivsetError(
-                f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends in its last "
-                "bits on its place in the batch, which the sensitivity cannot count; choose a width that is a multiple of 16"
+                f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends on its "
+                "place in the batch or on who else is there, which the sensitivity cannot count; choose a width that is a "
+                "multiple of 16, and inputs and a loss that take each record by itself"
             )
         images, labels, present = self._poisson_batch(sampling_rate)
         total = clipped_gradient_sum(

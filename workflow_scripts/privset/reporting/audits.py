@@ -55,14 +55,20 @@ def table(frame: pd.DataFrame) -> Table:
             "Renyi DP.",
             "release: the attacker chose all records, sees every answer of the vault, and knows all but one bit. The bound is in "
             "the family of the row's own releases; assumption-free: by (epsilon, delta) alone. draws: of this column.",
-            "bits: whether the low bits of answers tell what was added to the noise, as PyTorch's float32 normals do; 400 draws.",
-            "one run: all canaries in one transcript, 1,024 guesses or fewer. images: from the published images alone, half of "
-            "the canaries among the records, real images under wrong labels; one set, at one claim. '-': not attacked.",
-            "one run, images: the better of the bounds with and without the family; the CSV has both. Were every guess right, "
-            "images would say 7.7, and refute claims up to 4.1. Rows of the continual experiment: their first task.",
+            "bits: whether the low bits of answers tell what was added to the noise, as PyTorch's float32 normals do; "
+            f"{_draws(frame, 'bits')} draws.",
+            f"one run: all canaries in one transcript, at most {_draws(frame, 'one run')} guesses. images: from the published "
+            "images alone, half of the canaries among the records, real images under wrong labels; one set, at one claim. '-': "
+            "not attacked.",
+            "one run, images: the better of the bounds with and without the family; the CSV has both. Images could "
+            "refute small claims alone (docs/audit.md). Rows of the continual experiment: their first task.",
             "The verdict also has that noise is as stated: on the grid, of the stated variance, without correlations.",
         ),
     )
+
+
+def _draws(frame: pd.DataFrame, level: str) -> str:
+    return f"{int(frame.draws[frame.level == level].max()):,}"
 
 
 MARKERS = {"release": ("o", "black"), "one run": ("D", "white"), "images": ("x", "black"), "bits": ("+", "0.5")}
