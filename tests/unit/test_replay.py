@@ -63,11 +63,34 @@ def feature_sums(relation):
     return ask
 
 
+def batch_function(vault):
+    """The sum of a batch, and how far its records are from each other."""
+
+    def mixed(images, labels, present):
+        rows = images.flatten(1)
+        return torch.cat([rows.sum(0), (rows[:, None] - rows[None]).abs().sum((0, 1))])
+
+    for clip in (0.5, 1e4):
+        for _ in range(3):
+            vault.batch_function(mixed, dimension=2 * SIZE * SIZE, sampling_rate=0.5, clip=clip, noise_multiplier=1.0)
+
+
+def projected_rows(vault):
+    directions, _ = torch.linalg.qr(torch.randn(SIZE * SIZE, 20, generator=torch.Generator().manual_seed(0)).double())
+    for clip in (0.5, 100.0):
+        for _ in range(3):
+            vault.projected_rows(
+                lambda images, labels: images.flatten(1), directions, sampling_rate=0.5, clip=clip, noise_multiplier=1.0
+            )
+
+
 QUERIES = {
     "gradient_mean": gradient_mean(),
     "gradient_mean, weights only": gradient_mean(weights_only=True),
     "gradient_mean, transformed": gradient_mean(inputs=lambda images, labels: images.flip(3)),
     "feature_sums, add-or-remove-one": feature_sums("add-or-remove-one"),
+    "batch_function": batch_function,
+    "projected_rows": projected_rows,
 }
 
 
@@ -110,6 +133,25 @@ def test_a_replaced_record_moves_no_sum_beyond_its_sensitivity(place, kind):
             replay(feature_sums("replace-one"), IMAGES, LABELS, facts=FACTS, place=place, record=record, budget=ENDLESS),
             some=True,
         )
+
+
+def test_a_records_row_moves_no_other_where_the_batch_is_put_in_random_order():
+    """One row of the answer differs, and by the record's own projection; in the batch that has it it comes last."""
+    directions = torch.eye(SIZE * SIZE, dtype=torch.float64)[:, :30]
+
+    def ask(vault):
+        made.append(vault)
+        vault.projected_rows(
+            lambda images, labels: images.flatten(1), directions, sampling_rate=1.0, clip=1e3, noise_multiplier=1.0
+        )
+
+    for place in PLACES:
+        made = []
+        replay(ask, IMAGES, LABELS, facts=FACTS, place=place, record=None, budget=ENDLESS)
+        first, second = (vault.transcript.totals[0] for vault in made)
+        differs = (first != second).any(1)
+        assert first.shape == (RECORDS, 30) and differs.sum() == 1
+        assert torch.equal(first[differs][0], IMAGES[place].flatten()[:30].double()) and not second[differs].any()
 
 
 def test_the_worst_case_reaches_the_stated_sensitivity():

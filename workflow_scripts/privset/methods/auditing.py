@@ -91,12 +91,13 @@ def counted(labels: np.ndarray) -> Callable[[tuple[int, ...] | None], int]:
 def of_answers(planned: Sequence[Planned], *, budget: Budget, questions: int, seed: int) -> list[Bound]:
     """The bounds from what the vault answers."""
     made = audit.transcripts(planned, budget=budget, questions=questions, seed=seed)
-    return [
+    found = [
         audit.release_level(made, planned=planned, budget=budget),
         audit.bits(planned, budget=budget, draws=BITS, seed=seed),
         audit.fresh(planned, budget=budget, seed=seed),
         audit.one_run(made, planned=planned, budget=budget),
     ]
+    return [bound for bound in found if bound is not None]
 
 
 def compare(name: str, planned: Sequence[Planned], ledger: Ledger) -> None:

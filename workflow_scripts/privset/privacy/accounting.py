@@ -130,7 +130,12 @@ def gaussian_epsilon(events: Iterable[Counted], delta: float) -> float:
         if sampling_rate != 1 or noise_multiplier == 0:
             return math.inf
         mu_squared += count / noise_multiplier**2
-    return dp_accounting.get_epsilon_gaussian(1 / math.sqrt(mu_squared), delta) if mu_squared else 0.0
+    return _exact(1 / math.sqrt(mu_squared), delta) if mu_squared else 0.0
+
+
+@functools.lru_cache(maxsize=4096)
+def _exact(noise_multiplier: float, delta: float) -> float:
+    return dp_accounting.get_epsilon_gaussian(noise_multiplier, delta)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,9 +1,7 @@
 """Attacks on the running code: what its answers tell of one record, at worst.
 
 A method says which releases it asks for (`Asked`). Here an adversary asks for the same ones, calibrated by the same ledger,
-through the same vault, over records of his choice. Each query of the vault has its worst case in `MECHANISMS`: a network or a
-feature map with which an image x adds v x' / |x| to the answer, at the full clipped norm. A new query gets its line there, and
-every method that uses it is audited by it.
+through the same vault, over records of his choice. Each query of the vault has its worst case in `worst.MECHANISMS`.
 
 When the releases have happened the adversary goes on asking, until the ledger refuses.
 """
@@ -15,25 +13,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from privset.data.datasets import PublicFacts
 from privset.privacy import bounds, noise
 from privset.privacy.accounting import Accountant, Counted, gaussian_event
 from privset.privacy.ledger import Asked, BudgetExceeded, Ledger
 from privset.privacy.vault import Vault
+from privset.privacy.worst import LONG, MECHANISMS
 
-SIDE = 32
-CANARIES = SIDE * SIDE
-"""One for each pixel of an image."""
-DENSE = 128
-"""Side of the image that fills all coordinates of an answer."""
 SURE = 0.9999
 """Confidence at which a claim is called refuted: one false alarm, at most, in ten thousand bounds."""
 SIGMAS = 6.0
 """Deviation at which noise is not what is stated; by chance once in 10^8."""
-LONG = 1000.0
-"""How many times as long as its clip a record is before it is clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,40 +83,9 @@ def releases(planned: Sequence[Planned]) -> tuple[Counted, ...]:
     )
 
 
-# --------------------------------------------------------------------------------------------- the worst case of each query
-
-
-def _feature_sums(vault: Vault, planned: Planned) -> tuple[Tensor, Tensor]:
-    """A record's row is its image, in the sum of its class."""
-    asked = planned.asked
-    sums = vault.feature_sums(
-        lambda images, labels: images.flatten(1),
-        dimension=vault.facts.size**2,
-        clip=asked.sensitivity / {"add-or-remove-one": 1, "replace-one": 2}[asked.relation],
-        noise_multiplier=planned.noise_multiplier,
-        relation=asked.relation,
-    )
-    return sums, torch.eye(vault.facts.classes)[0]
-
-
-def _gradient_mean(vault: Vault, planned: Planned) -> tuple[Tensor, Tensor]:
-    """A linear layer with weights 0: a record's gradient is uniform minus one-hot, times its image."""
-    asked, classes = planned.asked, vault.facts.classes
-    network = nn.Sequential(nn.Flatten(), nn.Linear(vault.facts.size**2, classes, bias=False))
-    nn.init.zeros_(network[1].weight)
-    (mean,) = vault.gradient_mean(
-        network, sampling_rate=asked.sampling_rate, clip=asked.sensitivity, noise_multiplier=planned.noise_multiplier
-    )
-    error = 1 / classes - torch.eye(classes)[0]
-    return mean * (asked.sampling_rate * vault.facts.records), error / error.norm()
-
-
-MECHANISMS: dict[str, Callable[[Vault, Planned], tuple[Tensor, Tensor]]] = {
-    "feature_sums": _feature_sums,
-    "gradient_mean": _gradient_mean,
-}
-"""The worst case of each query, for records of class 0: the answer (classes, pixels), as a sum over records, and the unit vector
-v (classes,)."""
+def _absent(asked: Asked) -> float:
+    """Of the sensitivity, what an absent canary adds in comparison to a present one."""
+    return -1.0 if asked.relation == "replace-one" or MECHANISMS[asked.mechanism].centred else 0.0
 
 
 def _vault(images: Tensor, first: Asked, *, key: int, budget: Budget) -> Vault:
@@ -155,31 +116,36 @@ def _uniforms(seed: int, count: int, use: int = 0) -> Tensor:
 
 def _likelihood(answer: Tensor, planned: Planned) -> Tensor:
     """How much likelier an answer is when its canary is present, as a logarithm. In units of the sensitivity a present one adds
-    1 if it is in the batch; where one is replaced it adds 1/2, and the other -1/2."""
+    1 if it is in the batch; where an absent one adds the opposite, they add 1/2 and -1/2."""
     rate, variance = planned.asked.sampling_rate, planned.noise_multiplier**2
-    answer = answer.double() + (0.5 if planned.asked.relation == "replace-one" else 0.0)
+    answer = answer.double() - _absent(planned.asked) / 2
     ratio = (2 * answer - 1) / (2 * variance)
     return ratio if rate == 1 else torch.logaddexp(torch.tensor(rate).log() + ratio, torch.tensor(1 - rate).log())
 
 
 def transcript(planned: Sequence[Planned], *, budget: Budget, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """One run of the releases over canaries, each with a pixel of its own: how likely each was in, (CANARIES,) log-likelihood
+    """One run of the releases over canaries, each with a pattern of its own: how likely each was in, (canaries,) log-likelihood
     ratios, and whether it was, by a coin.
 
     It is as many draws of one experiment: what two canaries add is orthogonal, so their noise has nothing in common, and
-    neither have their places in the batches.
+    neither have their places in the batches. Absent ones are removed; the only one of a run is black.
     """
-    present = _uniforms(seed, CANARIES) < 0.5
     first = planned[0].asked
-    images = torch.eye(CANARIES).view(CANARIES, 1, SIDE, SIDE) * (LONG * first.sensitivity)
-    images = torch.where(present[:, None, None, None], images, -images) if first.relation == "replace-one" else images[present]
+    worst = MECHANISMS[first.mechanism]
+    patterns = worst.patterns()
+    present = _uniforms(seed, len(patterns)) < 0.5
+    images = patterns.view(-1, 1, worst.side, worst.side) * (LONG * first.sensitivity)
+    if first.relation == "replace-one":
+        images = torch.where(present[:, None, None, None], images, -images)
+    else:
+        images = images * present[:, None, None, None] if worst.alone else images[present]
     vault = _vault(images, first, key=noise.key_of(seed), budget=budget)
-    scores = torch.zeros(CANARIES, dtype=torch.float64)
+    scores = torch.zeros(len(patterns), dtype=torch.float64)
 
     def ask(part: Planned) -> None:
         nonlocal scores
-        answer, v = MECHANISMS[part.asked.mechanism](vault, part)
-        scores = scores + _likelihood(v @ answer / part.asked.sensitivity, part)
+        answer, v = MECHANISMS[part.asked.mechanism].ask(vault, part.asked, part.noise_multiplier)
+        scores = scores + _likelihood(patterns @ (v @ answer) / part.asked.sensitivity, part)
 
     for part in planned:
         for _ in range(part.asked.count):
@@ -208,8 +174,11 @@ Transcripts = list[tuple[np.ndarray, np.ndarray]]
 
 
 def transcripts(planned: Sequence[Planned], *, budget: Budget, questions: int, seed: int) -> Transcripts:
-    """As many as take about `questions` questions, from ten to two hundred."""
-    runs = min(200, max(10, questions // sum(part.asked.count for part in planned)))
+    """As many as take about `questions` questions, from ten to two hundred; where a run has one canary, and is faster, ten times
+    as many questions, and at least forty runs."""
+    count = sum(part.asked.count for part in planned)
+    alone = MECHANISMS[planned[0].asked.mechanism].alone
+    runs = max(40, 10 * questions // count) if alone else min(200, max(10, questions // count))
     return [transcript(planned, budget=budget, seed=seed + run) for run in range(runs)]
 
 
@@ -226,13 +195,14 @@ def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -
     first = replace(planned[0].asked, sampling_rate=1.0, count=1, share=1.0)
     (alone,) = plan([first], budget)
     present = _uniforms(seed, draws) < 0.5
-    image = _uniforms(seed, DENSE * DENSE, use=1).float().view(1, 1, DENSE, DENSE) + 0.5
-    absent = -1.0 if first.relation == "replace-one" else 0.0
+    worst, absent = MECHANISMS[first.mechanism], _absent(first)
+    image = _uniforms(seed, worst.dense**2, use=1).float().view(1, 1, worst.dense, worst.dense) + 0.5
+    image = torch.ones_like(image) if worst.alone else image
     scores = np.zeros(draws)
     for draw in range(draws):
         sign = 1.0 if present[draw] else absent
         vault = _vault(image * sign * LONG, first, key=noise.key_of(seed + draw), budget=budget)
-        answer, v = MECHANISMS[first.mechanism](vault, alone)
+        answer, v = worst.ask(vault, first, alone.noise_multiplier)
         added = torch.outer(v, image.flatten() / image.norm()) * (first.sensitivity / (1 - absent))
         deviation = alone.noise_multiplier * first.sensitivity * (1 + noise.ROUNDING)
         rest = (answer.double() - value * added for value in (1.0, absent))
@@ -247,8 +217,9 @@ def fresh(planned: Sequence[Planned], *, budget: Budget, seed: int) -> Bound:
     between questions: noise that comes twice can be subtracted. No bound, but refuted at a deviation of SIGMAS standard ones."""
     first = replace(planned[0].asked, sampling_rate=1.0, count=4, share=1.0)
     (part,) = plan([first], budget)
-    vault = _vault(torch.zeros(1, 1, DENSE, DENSE), first, key=noise.key_of(seed), budget=budget)
-    answers = torch.stack([MECHANISMS[first.mechanism](vault, part)[0].flatten() for _ in range(first.count)]).double()
+    worst = MECHANISMS[first.mechanism]
+    vault = _vault(torch.zeros(1, 1, worst.dense, worst.dense), first, key=noise.key_of(seed), budget=budget)
+    answers = torch.stack([worst.ask(vault, first, part.noise_multiplier)[0].flatten() for _ in range(first.count)]).double()
     stated = first.sensitivity * (1 + noise.ROUNDING)
     steps = answers / noise.grid(stated, answers.shape[1])
     z = answers / (part.noise_multiplier * stated)
@@ -278,8 +249,11 @@ def _bound(level: str, at: Callable[[float], tuple[float, float]], draws: int, b
     return Bound(level=level, epsilon=family, assumption_free=free, refuted=refuted, draws=draws)
 
 
-def one_run(made: Transcripts, *, planned: Sequence[Planned], budget: Budget) -> Bound:
-    """From the first transcript alone; the second one says how many guesses to make."""
+def one_run(made: Transcripts, *, planned: Sequence[Planned], budget: Budget) -> Bound | None:
+    """From the first transcript alone; the second one says how many guesses to make. None where a run has one canary: one coin,
+    guessed, tells nothing."""
+    if MECHANISMS[planned[0].asked.mechanism].alone:
+        return None
     (scores, present), another = made[:2]
     return from_one_run("one run", scores, present, bounds.best_share(*another), planned=planned, budget=budget)
 

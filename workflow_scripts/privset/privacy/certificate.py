@@ -33,7 +33,7 @@ class Closed(pydantic.BaseModel):
 class Entry(Closed):
     """A line of the ledger: a release, and how often it was made in a row."""
 
-    mechanism: Literal["gradient_mean", "feature_sums", "everything"]
+    mechanism: Literal["gradient_mean", "feature_sums", "batch_function", "projected_rows", "everything"]
     """The vault's query."""
     kind: Literal["gaussian", "poisson-subsampled-gaussian", "non-private"]
     """How it is accounted."""

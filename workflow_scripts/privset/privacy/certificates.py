@@ -165,8 +165,8 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             continue
         if (entry.kind == "gaussian") != (entry.sampling_rate == 1):
             raise wrong(f"{line} is {entry.kind} with sampling_rate = {entry.sampling_rate}")
-        if entry.mechanism == "gradient_mean" and entry.neighbouring_relation != "add-or-remove-one":
-            raise wrong(f"{line}: gradient_mean is for adding or removing one record")
+        if entry.mechanism != "feature_sums" and entry.neighbouring_relation != "add-or-remove-one":
+            raise wrong(f"{line}: {entry.mechanism} is for adding or removing one record")
         if entry.mechanism == "feature_sums" and entry.kind != "gaussian":
             raise wrong(f"{line}: feature_sums are of all records")
         if content.delta * entry.records >= 1 or content.delta > LARGEST_DELTA:

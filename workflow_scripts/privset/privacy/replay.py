@@ -42,8 +42,9 @@ class Recorded(Vault):
 
     Args:
         repeated: the transcript whose answers it gives; None: its own.
-        removed: place and label of a record that these data lack. It counts as nothing: the number of records is public, and
-            stays what it was, and the others are in the batches that they were in.
+        place: of the record in which the data differ. In a batch that is put in a random order it comes last.
+        removed: its label, where these data lack it. It counts as nothing: the number of records is public, and stays what it
+            was, and the others are in the batches that they were in.
         questions: after how many it raises `Enough`.
     """
 
@@ -56,7 +57,8 @@ class Recorded(Vault):
         key: int,
         budget: Budget,
         repeated: Transcript | None = None,
-        removed: tuple[int, int] | None = None,
+        place: int,
+        removed: int | None = None,
         questions: int,
     ):
         super().__init__(
@@ -69,22 +71,29 @@ class Recorded(Vault):
             key=key,
         )
         self.facts, self._labels = facts, labels
-        self._repeated, self._removed, self._questions = repeated, removed, questions
+        self._repeated, self._place, self._removed, self._questions = repeated, place, removed, questions
         self.transcript = Transcript()
 
     def part(self, classes: Sequence[int], *, local_labels: bool = False) -> Recorded:
         """As a vault's; the records keep their places among those of the part."""
         part = super().part(classes, local_labels=local_labels)
-        if self._removed is not None:
-            place, label = self._removed
-            before = int(torch.isin(self._labels[:place], torch.tensor(classes)).sum())
-            part._removed = (before, label) if label in classes else None
-            part.facts = replace(part.facts, records=part.facts.records + (label in classes))
+        part._place = int(torch.isin(self._labels[: self._place], torch.tensor(classes)).sum())
+        part._removed = self._removed if self._removed in classes else None
+        part.facts = replace(part.facts, records=part.facts.records + (part._removed is not None))
         return part
 
     def _uniforms(self) -> np.ndarray:
         uniforms = super()._uniforms()
-        return uniforms if self._removed is None else np.delete(uniforms, self._removed[0])
+        return uniforms if self._removed is None else np.delete(uniforms, self._place)
+
+    def _slots(self, sampling_rate: float, present: Tensor, size: int) -> Tensor:
+        slots = super()._slots(sampling_rate, present, size)
+        uniforms = super()._uniforms()
+        if self._removed is not None or not uniforms[self._place] < sampling_rate:
+            return slots
+        before = int((uniforms[: self._place] < sampling_rate).sum())
+        last = int(present.sum()) - 1
+        return torch.cat([slots[:before], slots[last : last + 1], slots[before:last], slots[last + 1 :]])
 
     def _answer(self, total: Tensor, release: Release, noise_multiplier: float) -> Tensor:
         answer = super()._answer(total, release, noise_multiplier)
@@ -133,7 +142,7 @@ def replay(
     made = []
     if record is None:
         keep = torch.arange(len(images)) != place
-        other, removed = (images[keep], labels[keep]), (place, int(labels[place]))
+        other, removed = (images[keep], labels[keep]), int(labels[place])
     else:
         other, removed = (images.clone(), labels.clone()), None
         other[0][place], other[1][place] = record
@@ -144,6 +153,7 @@ def replay(
             key=key,
             budget=budget,
             repeated=made[0] if made else None,
+            place=place,
             removed=missing,
             questions=questions,
         )

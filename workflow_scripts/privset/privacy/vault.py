@@ -36,6 +36,21 @@ from privset.privacy.gradients import (
 )
 from privset.privacy.ledger import Ledger, Relation, Release
 
+SLOTS = 2**41
+"""Added to a question for the random order of its batch: numbers that no question has for itself."""
+
+
+def room(sampling_rate: float, records: int) -> int:
+    """Places for a Poisson batch: for 12 standard deviations more records than expected. A larger batch, whose probability (below
+    1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, loses its last records."""
+    expected = sampling_rate * records
+    return min(records, math.ceil((expected + 12 * math.sqrt(expected) + 12) / 32) * 32)
+
+
+def _orthonormal(directions: Tensor) -> bool:
+    eye = torch.eye(directions.shape[1], dtype=torch.float64, device=directions.device)
+    return bool(torch.linalg.matrix_norm(directions.T @ directions - eye) <= 1e-9)
+
 
 class Vault:
     """Private images and labels behind a budget.
@@ -134,22 +149,24 @@ class Vault:
         """One number in [0, 1) for each record, of 53 bits: which of them the batch of this question has."""
         return noise.stream(self.__key, self._question, "sample").random(self.facts.records)
 
+    def _slots(self, sampling_rate: float, present: Tensor, size: int) -> Tensor:
+        """(B,) where the rows of a batch go among `size` places: to the first ones of a random order."""
+        order = noise.stream(self.__key, self._question + SLOTS, "sample").permutation(size)
+        return torch.from_numpy(order[: len(present)]).to(self.device)
+
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`.
 
-        On a GPU the batch has a fixed number of rows, the absent ones marked, so that the host need not wait to learn its
-        size. There is room for 12 standard deviations more records than expected; a larger batch, whose probability (below
-        1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, would lose its last records.
+        On a GPU the batch has a fixed number of rows (`room`), the absent ones marked, so that the host need not wait to learn
+        its size; a batch that is larger loses its last records.
         """
-        records = self.facts.records
         mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device)
         if not self._fixed_rows:
             rows = mask.nonzero().squeeze(1)
             present = self.__images.new_ones(len(rows))
         else:
-            expected = sampling_rate * records
-            room = min(records, math.ceil((expected + 12 * math.sqrt(expected) + 12) / 32) * 32)
-            rows = torch.nonzero_static(mask, size=room, fill_value=-1).squeeze(1)
+            size = room(sampling_rate, self.facts.records)
+            rows = torch.nonzero_static(mask, size=size, fill_value=-1).squeeze(1)
             present = (rows >= 0).to(self.__images.dtype)
             rows = rows.clamp(min=0)
         return self.__images[rows], self.__labels[rows], present
@@ -242,6 +259,70 @@ class Vault:
                 rows, factors = cut(features(images, labels), clip, look=self.device.type == "cpu")
                 sums += (nn.functional.one_hot(labels, classes) * factors[:, None]).T @ rows
         return self._answer(sums, release, noise_multiplier)
+
+    def batch_function(
+        self,
+        function: Callable[[Tensor, Tensor, Tensor], Tensor],
+        *,
+        dimension: int,
+        sampling_rate: float,
+        clip: float,
+        noise_multiplier: float,
+    ) -> Tensor:
+        """Any vector computed from a fresh Poisson batch, cut as a whole to L2 norm `clip`, with noise.
+
+        `function` takes images (B, C, H, W) in normalised units, labels (B,) and presence (B,), 0 for rows that are padding,
+        and gives (dimension,). It may mix the records as it likes; B may be 0, and a vector with NaN or infinity counts as
+        zeros. What it leaves behind elsewhere, in a generator for instance, must not depend on the batch.
+
+        Neighbours: add or remove one. Nothing is known of how far one record moves the vector but that it stays within the ball
+        of radius `clip`, so the sensitivity is the diameter, 2 * clip. Noise of standard deviation `noise_multiplier` times that.
+
+        Returns (dimension,). Raises BudgetExceeded before sampling.
+        """
+        if not clip > 0:
+            raise ValueError(f"clip = {clip}: must be > 0")
+        event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
+        release = self._charge("batch_function", event, "add-or-remove-one", 2 * clip * (1 + noise.ROUNDING), dimension)
+        vector, factors = cut(function(*self._poisson_batch(sampling_rate)).detach()[None], clip, look=False)
+        return self._answer(vector[0] * factors, release, noise_multiplier)
+
+    def projected_rows(
+        self,
+        rows: Callable[[Tensor, Tensor], Tensor],
+        directions: Tensor,
+        *,
+        sampling_rate: float,
+        clip: float,
+        noise_multiplier: float,
+    ) -> Tensor:
+        """The records of a fresh Poisson batch one by one, seen along a few directions, in random order, with noise.
+
+        `rows` maps images (B, C, H, W) and labels (B,) to (B, d), each row from its own record alone; rows longer than `clip` in
+        L2 are scaled down to it, and rows with NaN or infinity count as zeros. They are multiplied with `directions` U (d, k),
+        float64 with orthonormal columns. The answer has `room` rows, of which the batch takes as many as it has, in places drawn
+        at random; the other ones are zeros. Noise has standard deviation `noise_multiplier` times the sensitivity.
+
+        Neighbours: add or remove one record x. A batch in random places is a batch put into the places of a random order, with x
+        last, so x moves no other record: one row is x U instead of zeros, and |x U| <= |x| <= `clip`, for U U' is a projection.
+        So the sensitivity is `clip`, whatever is drawn. The product in float64 of a row of up to 2^24 numbers is off by less than
+        2^-28 of it, within what ROUNDING adds.
+
+        Returns (room, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
+        """
+        if not clip > 0:
+            raise ValueError(f"clip = {clip}: must be > 0")
+        count = directions.shape[1]
+        if directions.dtype != torch.float64 or not _orthonormal(directions):
+            raise ValueError("directions must be float64 with orthonormal columns (to 1e-9)")
+        size = room(sampling_rate, self.facts.records)
+        event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
+        release = self._charge("projected_rows", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), size * count)
+        images, labels, present = (part[:size] for part in self._poisson_batch(sampling_rate))
+        exact, factors = cut(rows(images, labels), clip, look=self.device.type == "cpu")
+        placed = torch.zeros(size, count, device=self.device, dtype=torch.float64)
+        placed[self._slots(sampling_rate, present, size)] = (exact * (factors * present)[:, None]) @ directions
+        return self._answer(placed, release, noise_multiplier)
 
     def state(self) -> dict[str, Any]:
         """The ledger and the key, for a checkpoint. As secret as the data: it tells the noise."""
