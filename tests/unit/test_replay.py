@@ -149,9 +149,10 @@ def test_a_records_row_moves_no_other_where_the_batch_is_put_in_random_order():
         made = []
         replay(ask, IMAGES, LABELS, facts=FACTS, place=place, record=None, budget=ENDLESS)
         first, second = (vault.transcript.totals[0] for vault in made)
-        differs = (first != second).any(1)
-        assert first.shape == (RECORDS, 30) and differs.sum() == 1
-        assert torch.equal(first[differs][0], IMAGES[place].flatten()[:30].double()) and not second[differs].any()
+        differs = (first != second).flatten(1).any(1)
+        assert first.shape == (RECORDS, 10, 30) and differs.sum() == 1
+        assert torch.equal(first[differs][0, LABELS[place]], IMAGES[place].flatten()[:30].double())
+        assert not first[differs][0, torch.arange(10) != LABELS[place]].any() and not second[differs].any()
 
 
 def test_the_worst_case_reaches_the_stated_sensitivity():

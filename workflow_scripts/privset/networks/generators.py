@@ -17,8 +17,7 @@ class ConditionalGenerator(nn.Module):
 
     def __init__(self, *, latent: int, classes: int, channels: int = 1, size: int = 28):
         super().__init__()
-        if size % 4:
-            raise PrivsetError(f"images of {size}x{size}: this generator makes sizes that are a multiple of 4")
+        _quartered(size)
         self.latent, self.classes = latent, classes
         maps = 16 * (size // 4) ** 2
         self.body = nn.Sequential(
@@ -38,6 +37,41 @@ class ConditionalGenerator(nn.Module):
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
         return self.body(torch.cat([codes, nn.functional.one_hot(labels, self.classes).to(codes)], dim=1))
+
+
+class DeconvolutionGenerator(nn.Module):
+    """DP-Sinkhorn's (Cao et al., NeurIPS 2021, code): an image in [0, 1] from a latent code and a learned vector of its class, by
+    transposed convolutions to a quarter, a half and the whole of its size.
+
+    Latent codes are (N, latent), labels (N,) integers. Raises PrivsetError for a size that is not a multiple of 4.
+    """
+
+    def __init__(self, *, latent: int, classes: int, width: int = 64, channels: int = 1, size: int = 28):
+        super().__init__()
+        _quartered(size)
+        self.vectors = nn.Embedding(classes, 8)
+        self.body = nn.Sequential(
+            nn.Unflatten(1, (latent + 8, 1, 1)),
+            nn.ConvTranspose2d(latent + 8, 4 * width, size // 4),
+            nn.BatchNorm2d(4 * width),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, channels, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        return self.body(torch.cat([codes, self.vectors(labels)], dim=1)) / 2 + 0.5
+
+
+def _quartered(size: int) -> None:
+    if size % 4:
+        raise PrivsetError(f"images of {size}x{size}: this generator makes sizes that are a multiple of 4")
 
 
 @torch.no_grad()

@@ -45,10 +45,18 @@ class SGD:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015)."""
+    """Adam (Kingma and Ba 2015), with weight decay added to the gradient."""
 
-    def __init__(self, parameters: Iterable[Tensor], *, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)):
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        *,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+    ):
         self.parameters, self.learning_rate, self.betas = list(parameters), learning_rate, betas
+        self.weight_decay = weight_decay
         self.means = [torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters]
         self.squares = [mean.clone() for mean in self.means]
         self.steps = [torch.tensor(0.0) for _ in self.parameters]
@@ -67,7 +75,7 @@ class Adam:
             beta2=self.betas[1],
             eps=1e-8,
             amsgrad=False,
-            weight_decay=0.0,
+            weight_decay=self.weight_decay,
             maximize=False,
         )
 

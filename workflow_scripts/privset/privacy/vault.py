@@ -300,28 +300,29 @@ class Vault:
 
         `rows` maps images (B, C, H, W) and labels (B,) to (B, d), each row from its own record alone; rows longer than `clip` in
         L2 are scaled down to it, and rows with NaN or infinity count as zeros. They are multiplied with `directions` U (d, k),
-        float64 with orthonormal columns. The answer has `room` rows, of which the batch takes as many as it has, in places drawn
-        at random; the other ones are zeros. Noise has standard deviation `noise_multiplier` times the sensitivity.
+        float64 with orthonormal columns. The answer has `room` places, of which the batch takes as many as it has, drawn at
+        random. In its place a record has its k numbers in the row of its class, and zeros in the other classes'; the other places
+        are all zeros. Noise has standard deviation `noise_multiplier` times the sensitivity.
 
         Neighbours: add or remove one record x. A batch in random places is a batch put into the places of a random order, with x
-        last, so x moves no other record: one row is x U instead of zeros, and |x U| <= |x| <= `clip`, for U U' is a projection.
-        So the sensitivity is `clip`, whatever is drawn. The product in float64 of a row of up to 2^24 numbers is off by less than
-        2^-28 of it, within what ROUNDING adds.
+        last, so x moves no other record: one place has x U instead of zeros, and |x U| <= |x| <= `clip`, for U U' is a
+        projection. So the sensitivity is `clip`, whatever is drawn. The product in float64 of a row of up to 2^24 numbers is off
+        by less than 2^-28 of it, within what ROUNDING adds.
 
-        Returns (room, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
+        Returns (room, classes, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
-        count = directions.shape[1]
+        count, classes = directions.shape[1], self.facts.classes
         if directions.dtype != torch.float64 or not _orthonormal(directions):
             raise ValueError("directions must be float64 with orthonormal columns (to 1e-9)")
         size = room(sampling_rate, self.facts.records)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
-        release = self._charge("projected_rows", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), size * count)
+        release = self._charge("projected_rows", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), size * classes * count)
         images, labels, present = (part[:size] for part in self._poisson_batch(sampling_rate))
         exact, factors = cut(rows(images, labels), clip, look=self.device.type == "cpu")
-        placed = torch.zeros(size, count, device=self.device, dtype=torch.float64)
-        placed[self._slots(sampling_rate, present, size)] = (exact * (factors * present)[:, None]) @ directions
+        placed = torch.zeros(size, classes, count, device=self.device, dtype=torch.float64)
+        placed[self._slots(sampling_rate, present, size), labels] = (exact * (factors * present)[:, None]) @ directions
         return self._answer(placed, release, noise_multiplier)
 
     def state(self) -> dict[str, Any]:

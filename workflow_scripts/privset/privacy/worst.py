@@ -91,7 +91,7 @@ def _projected_rows(vault: Vault, asked: Asked, noise_multiplier: float) -> tupl
         clip=asked.sensitivity,
         noise_multiplier=noise_multiplier,
     )
-    return answer, torch.ones(1)
+    return answer.sum(0), torch.eye(vault.facts.classes)[0]
 
 
 MECHANISMS: dict[str, Worst] = {
