@@ -59,6 +59,8 @@ class Config(Block):
     """Of Adam."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     """Added to the gradient."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate after each fifth of the steps."""
 
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
@@ -144,6 +146,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         # What the new images get has no record in it: it is cut, and no noise added.
         rest = among[size:] * (config.clip / among[size:].norm()).clamp(max=1) if fresh else among[size:]
         direction = torch.cat([noisy.view(size, -1), rest]).view_as(made)
+        optimiser.learning_rate = config.learning_rate * config.decay ** ((step - 1) // max(1, config.steps // 5))
         optimiser.step(torch.autograd.grad((made * direction).sum(), optimiser.parameters))
         run.report(step, between.detach())
         run.snapshot(step, lambda: (facts.normalise(sampled(generator, fixed, few)), few))

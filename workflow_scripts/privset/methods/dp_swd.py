@@ -14,8 +14,10 @@ that the distance is between classes, not between mixtures of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from privset.jobs.blocks import Block, Count, Positive
@@ -37,7 +39,9 @@ class Config(Block):
     steps: Count = 12_000
     """Of the generator, one noisy batch each."""
     batch_size: Count = 500
-    """Expected size of a Poisson batch, and number of generated images."""
+    """Expected size of a Poisson batch."""
+    generated: Count = 500
+    """Images from the generator in a step; if they are fewer than a batch, each is there several times, with noise of its own."""
     directions: Count = 200
     """Onto which a batch is projected."""
     clip: Positive = 28.0
@@ -46,6 +50,8 @@ class Config(Block):
     """Dimension of a code."""
     learning_rate: Positive = 1e-3
     """Of Adam."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate after each fifth of the steps."""
 
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
@@ -89,13 +95,15 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             clip=config.clip,
             noise_multiplier=noise_multiplier,
         )
-        labels = torch.randint(facts.classes, (config.batch_size,), generator=run.generator, device=device)
+        labels = torch.randint(facts.classes, (config.generated,), generator=run.generator, device=device)
         made = facts.normalise(generator(codes(len(labels)), labels)).flatten(1)
         made = made * (config.clip / made.norm(dim=1, keepdim=True)).clamp(max=1)
         noise = torch.randn(theirs.shape, generator=run.generator, device=device)
+        places = torch.arange(config.batch_size, device=device)
         placed = torch.zeros_like(theirs)
-        placed[torch.arange(len(labels), device=device), labels] = made @ directions.float()
+        placed[places, labels[places % len(labels)]] = (made @ directions.float())[places % len(labels)]
         loss = distance(placed + noise_multiplier * config.clip * noise, theirs)
+        optimiser.learning_rate = config.learning_rate * config.decay ** ((step - 1) // max(1, config.steps // 5))
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         run.report(step, loss.detach())
         run.snapshot(step, lambda: (facts.normalise(sampled(generator, fixed, few)), few))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,24 @@ class ConditionalGenerator(nn.Module):
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             nn.Conv2d(8, channels, 5, padding=2),
             nn.Sigmoid(),
+        )
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        return self.body(torch.cat([codes, nn.functional.one_hot(labels, self.classes).to(codes)], dim=1))
+
+
+class DenseGenerator(nn.Module):
+    """DP-CGAN's (Torkzadehmahani et al. 2019): one hidden layer from a code and a class to an image in [0, 1] of any shape."""
+
+    def __init__(self, *, latent: int, classes: int, hidden: int, shape: tuple[int, int, int]):
+        super().__init__()
+        self.classes = classes
+        self.body = nn.Sequential(
+            nn.Linear(latent + classes, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, math.prod(shape)),
+            nn.Sigmoid(),
+            nn.Unflatten(1, shape),
         )
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:

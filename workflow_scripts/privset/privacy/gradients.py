@@ -267,7 +267,7 @@ def depends_on_place(
     inputs and loss.
     """
     code = (getattr(function, "__code__", function) for function in (inputs, loss))
-    key = (repr(network), *code, device.type, torch.get_num_threads(), weights_only, compile)
+    key = (repr(network), facts.shape, *code, device.type, torch.get_num_threads(), weights_only, compile)
     if key not in _PLACES:
         numbers = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
         size = largest_micro_batch(network, numbers, device) if device.type == "cpu" else 64
