@@ -1,15 +1,12 @@
 """The flow is a bijection with the determinant it states, its frequencies are those of the cosine transform, and it learns."""
 
-import io
-
 import pytest
 import scipy.fft
 import torch
 
-from privset.data.datasets import PublicFacts
 from privset.jobs.run import Run
 from privset.methods import dp_flow
-from privset.networks import flows
+from privset.networks import cosine_transform, flows
 from privset.networks.weights import initialise
 from privset.privacy import gradients
 
@@ -76,7 +73,7 @@ def test_as_identity_it_is_the_standard_normal(generator):
 
 @pytest.mark.parametrize("size", [8, 28, 32])
 def test_the_cosine_transform_is_scipys(size, generator):
-    rows = flows.cosines(size)
+    rows = cosine_transform.cosines(size)
     torch.testing.assert_close(rows @ rows.T, torch.eye(size, dtype=torch.float64))
     image = torch.randn(size, size, generator=generator, dtype=torch.float64)
     theirs = torch.from_numpy(scipy.fft.dctn(image.numpy(), norm="ortho"))
@@ -84,8 +81,8 @@ def test_the_cosine_transform_is_scipys(size, generator):
 
 
 def test_the_lowest_frequencies_come_first():
-    assert flows.lowest(28, 6) == [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0)]
-    assert sorted(flows.lowest(8, 1000)) == [(i, j) for i in range(8) for j in range(8)]
+    assert cosine_transform.lowest(28, 6) == [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0)]
+    assert sorted(cosine_transform.lowest(8, 1000)) == [(i, j) for i in range(8) for j in range(8)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -100,7 +97,7 @@ def test_frequencies_keep_the_smooth_part_of_an_image(size, count, channels, gen
     torch.testing.assert_close(frequencies(kept), coefficients, rtol=1e-4, atol=1e-4)
     theirs = torch.from_numpy(scipy.fft.dctn(images.numpy(), axes=(2, 3), norm="ortho"))
     low = torch.zeros(size, size)
-    low[tuple(zip(*flows.lowest(size, count), strict=True))] = 1
+    low[tuple(zip(*cosine_transform.lowest(size, count), strict=True))] = 1
     expected = torch.from_numpy(scipy.fft.idctn((theirs * low).numpy(), axes=(2, 3), norm="ortho"))
     torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-4)
 
@@ -129,52 +126,6 @@ def test_gradients_record_by_record_are_autograds(generator):
         expected = expected + gradient / max(1.0, gradient.norm() / 5.0)
     total = gradients.clipped_gradient_sum(network, inputs, labels, clip=5.0, loss=dp_flow.negative)
     torch.testing.assert_close(total.float(), expected, rtol=1e-3, atol=1e-4)
-
-
-CONFIG = dp_flow.Config(steps=6, batch_size=20, coefficients=16, couplings=2, hidden=16)
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
-def test_a_set_is_balanced_of_the_right_shape_and_within_the_pixels_range(channels, size, generator, make_vault):
-    vault = make_vault(images=torch.randn(40, channels, size, size, generator=generator))
-    mean = (0.5,) * channels
-    vault.facts = PublicFacts(records=40, classes=10, channels=channels, size=size, mean=mean, std=mean)
-    images, labels = dp_flow.synthesize(vault, CONFIG, Run(spc=3, generator=generator))
-    assert images.shape == (30, channels, size, size) and labels.tolist() == sorted([*range(10)] * 3)
-    pixels = vault.facts.to_pixels(images)
-    assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
-    (entry,) = vault.ledger.releases
-    (asked,) = dp_flow.asks(CONFIG, lambda part: 40)
-    assert (entry.count, entry.mechanism) == (asked.count, asked.mechanism) and 9.9 < vault.ledger.spent() <= 10
-
-
-class Interrupted(Exception):
-    """Raised after a checkpoint."""
-
-
-def test_a_resumed_run_makes_the_same_set_to_the_bit(make_vault):
-    images = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(3))
-    whole, _ = dp_flow.synthesize(make_vault(images=images), CONFIG, Run(spc=2, generator=torch.Generator().manual_seed(0)))
-    vault, source, file = make_vault(images=images), torch.Generator().manual_seed(0), io.BytesIO()
-
-    def interrupt(state):
-        if state["step"] == 3:
-            torch.save({"method": state, "vault": vault.state(), "generator": source.get_state()}, file)
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        dp_flow.synthesize(vault, CONFIG, Run(spc=2, generator=source, checkpoint=interrupt))
-    file.seek(0)
-    kept = torch.load(file, weights_only=True)
-    vault, source = make_vault(images=images, noise_seed=5), torch.Generator().manual_seed(9)
-
-    def restore():
-        vault.load_state(kept["vault"])
-        source.set_state(kept["generator"])
-        return kept["method"]
-
-    again, _ = dp_flow.synthesize(vault, CONFIG, Run(spc=2, generator=source, restore=restore))
-    assert torch.equal(whole, again)
 
 
 def test_with_hardly_any_noise_it_learns_the_classes(make_vault):

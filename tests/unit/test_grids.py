@@ -14,6 +14,10 @@ QUICK, PAPER = {"preset": "quick"}, {"preset": "paper"}
 CELL = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "10", "seed": "0", "network": "mlp"}
 
 
+GENERATORS = {"dp_merf", "pearl", "dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"}
+VARIANTS = {"psg_tight_accounting", "dp_cgan_label_outputs"}
+
+
 def edited(**quick):
     config = copy.deepcopy(CONFIG)
     config["presets"]["quick"] |= quick
@@ -25,8 +29,9 @@ def test_cells_are_the_product_of_what_each_method_asks_for():
     counts = {}
     for cell in found:
         counts[cell["method"]] = counts.get(cell["method"], 0) + 1
-    # two datasets; two epsilons (the prior: one, the real data: infinity), two sizes (DP-MERF one, the real data all)
-    assert counts == {"psg": 8, "psg_tight_accounting": 8, "psg_prior": 4, "psm": 8, "dp_merf": 4, "real": 2}
+    # two datasets; two epsilons (the prior: one, the real data: infinity), two sizes (generators one, the real data all)
+    expected = {"psg": 8, "psg_tight_accounting": 8, "psg_prior": 4, "psm": 8, "dp_cgan_label_outputs": 4, "real": 2}
+    assert counts == expected | dict.fromkeys(GENERATORS, 4)
     assert {(cell["epsilon"], cell["spc"]) for cell in found if cell["method"] == "real"} == {("inf", "all")}
     assert len({tuple(cell.values()) for cell in found}) == len(found)
 
@@ -39,11 +44,11 @@ def test_another_seed_adds_as_many_cells_again():
 @pytest.mark.parametrize(
     ("table", "methods", "networks", "epsilons"),
     [
-        ("table1", {"psg", "psg_tight_accounting", "psm", "dp_merf"}, 1, {"1", "10"}),
-        ("table2", {"psg", "psg_tight_accounting", "psm", "dp_merf", "real"}, 6, {"10", "inf"}),
+        ("table1", {"psg", "psm", *VARIANTS, *GENERATORS}, 1, {"1", "10"}),
+        ("table2", {"psg", "psm", *VARIANTS, *GENERATORS, "real"}, 6, {"10", "inf"}),
         ("table3", {"psg", "psg_prior"}, 1, {"10"}),
-        ("table_storage", {"psg", "psm", "dp_merf"}, 1, {"10"}),
-        ("fig_psm_epsilon", {"psg", "psm", "dp_merf"}, 1, {"0.1", "0.3", "1", "3", "10", "20"}),
+        ("table_storage", {"psg", "psm", *GENERATORS}, 1, {"10"}),
+        ("fig_psm_epsilon", {"psg", "psm", *GENERATORS}, 1, {"0.1", "0.3", "1", "3", "10", "20"}),
     ],
 )
 def test_runs_of_a_table(table, methods, networks, epsilons):
@@ -60,7 +65,7 @@ def test_runs_of_a_table(table, methods, networks, epsilons):
 def test_an_audit_has_every_private_row_with_its_smallest_set():
     rows = {cell["method"] for cell in grids.audit_cells(CONFIG, QUICK)}
     assert rows == {
-        *("psg", "psg_tight_accounting", "psg_prior", "psm", "dp_merf"),
+        *("psg", "psg_prior", "psm", *VARIANTS, *GENERATORS),
         *("psg_continual", "dp_merf_continual", "dpsgd", "dpsgd_tuned"),
     }
     audited = grids.audited(CONFIG, {**QUICK, "method": "psg_tight_accounting"})
@@ -127,7 +132,7 @@ def test_the_continual_experiment_has_sets_and_one_classifier():
 
 
 def test_snapshots_of_post_processing_alone_are_not_evaluated():
-    for figure, methods in (("fig_convergence", {"psg", "dp_merf"}), ("fig_prior_convergence", {"psg", "psg_prior"})):
+    for figure, methods in (("fig_convergence", {"psg", *GENERATORS}), ("fig_prior_convergence", {"psg", "psg_prior"})):
         runs = grids.snapshot_runs(CONFIG, {**QUICK, "figure": figure})
         assert {run["method"] for run in runs} == methods
 

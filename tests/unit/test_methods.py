@@ -1,10 +1,13 @@
 """PSG and DP-MERF: their formulas, and that they ask the vault exactly as often as they were calibrated for."""
 
 import dataclasses
+import io
 import math
 
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.stats
 import torch
 
 from privset import PrivsetError
@@ -178,14 +181,18 @@ def test_dp_merf_makes_one_release_at_the_exact_noise_multiplier(make_vault):
 GENERATORS = {
     "dp_merf": {"length_scale": 105.0, "features": 64, "steps": 2, "batch_size": 4},
     "pearl": {"features": 64, "steps": 5, "batch_size": 4},
+    "dp_cgan": {"steps": 6, "batch_size": 20, "generated": 8, "hidden": 16, "latent": 4},
+    "dp_flow": {"steps": 6, "batch_size": 20, "coefficients": 16, "couplings": 2, "hidden": 16},
+    "dp_sinkhorn": {"steps": 6, "batch_size": 20, "generated": 5, "width": 2, "latent": 4},
+    "dp_swd": {"steps": 6, "batch_size": 20, "generated": 10, "directions": 8},
 }
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
 def test_generators_make_the_images_that_the_data_have(name, channels, size):
-    facts = PublicFacts(records=4, classes=3, channels=channels, size=size, mean=(0.5,) * channels, std=(0.5,) * channels)
-    images, labels = torch.zeros(4, channels, size, size), torch.zeros(4, dtype=torch.int64)
+    facts = PublicFacts(records=40, classes=3, channels=channels, size=size, mean=(0.5,) * channels, std=(0.5,) * channels)
+    images, labels = torch.zeros(40, channels, size, size), torch.zeros(40, dtype=torch.int64)
     vault = Vault(images, labels, facts=facts, epsilon=1.0, delta=1e-5, key=1)
     module = load(name)
     made, made_labels = module.synthesize(vault, module.Config.model_validate(GENERATORS[name]), run(2))
@@ -194,13 +201,88 @@ def test_generators_make_the_images_that_the_data_have(name, channels, size):
     assert torch.isfinite(made).all() and pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("name", ["dp_merf", "pearl"])
+@pytest.mark.parametrize("name", ["dp_merf", "pearl", "dp_sinkhorn", "dp_swd"])
 def test_a_size_that_a_generator_cannot_make_is_one_line(name):
-    facts = PublicFacts(records=4, classes=10, channels=1, size=30, mean=(0.5,), std=(0.5,))
-    vault = Vault(torch.zeros(4, 1, 30, 30), torch.zeros(4, dtype=torch.int64), facts=facts, epsilon=1.0, delta=1e-5, key=1)
+    facts = PublicFacts(records=40, classes=10, channels=1, size=30, mean=(0.5,), std=(0.5,))
+    vault = Vault(torch.zeros(40, 1, 30, 30), torch.zeros(40, dtype=torch.int64), facts=facts, epsilon=1.0, delta=1e-5, key=1)
     module = load(name)
     with pytest.raises(PrivsetError, match="images of 30x30: this generator makes sizes that are a multiple of 4"):
         module.synthesize(vault, module.Config.model_validate(GENERATORS[name]), run(1))
+
+
+CGAN = {"label_outputs": True, "discriminator_optimiser": "adam", "momentum": 0.5}
+
+
+class Interrupted(Exception):
+    """Raised after a checkpoint."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("dp_cgan", {}), ("dp_cgan", CGAN), ("dp_flow", {}), ("dp_sinkhorn", {"decay": 0.5}), ("dp_swd", {"frequencies": 16})],
+)
+def test_a_resumed_run_makes_the_same_set_to_the_bit(name, options, make_vault):
+    module = load(name)
+    config = module.Config.model_validate(GENERATORS[name] | options)
+    whole_vault = make_vault(images=DATA)
+    whole, _ = module.synthesize(whole_vault, config, run(2))
+    vault, source, file = make_vault(images=DATA), torch.Generator().manual_seed(0), io.BytesIO()
+
+    def interrupt(state):
+        if state["step"] == 3:
+            torch.save({"method": state, "vault": vault.state(), "generator": source.get_state()}, file)
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        module.synthesize(vault, config, Run(spc=2, generator=source, checkpoint=interrupt))
+    file.seek(0)
+    kept = torch.load(file, weights_only=True)
+    vault, source = make_vault(images=DATA, noise_seed=5), torch.Generator().manual_seed(9)
+
+    def restore():
+        vault.load_state(kept["vault"])
+        source.set_state(kept["generator"])
+        return kept["method"]
+
+    again, _ = module.synthesize(vault, config, Run(spc=2, generator=source, restore=restore))
+    assert torch.equal(whole, again) and vault.ledger.releases == whole_vault.ledger.releases
+
+
+@pytest.mark.parametrize("name", ["dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+def test_methods_in_steps_make_exactly_the_releases_they_were_calibrated_for(name, make_vault):
+    module, vault = load(name), make_vault(epsilon=5.0, images=DATA)
+    config = module.Config.model_validate(GENERATORS[name])
+    images, labels = module.synthesize(vault, config, run(3))
+    assert images.shape == (30, 1, 28, 28) and torch.isfinite(images).all()
+    assert torch.equal(labels, torch.arange(10).repeat_interleave(3))
+    (entry,), (asked,) = vault.ledger.releases, module.asks(config, lambda part: 40)
+    assert (entry.count, entry.mechanism, entry.relation) == (6, asked.mechanism, asked.relation)
+    assert entry.sensitivity == pytest.approx(asked.sensitivity * (1 + ROUNDING), rel=1e-12)
+    assert accounting.parameters(entry.event)[0] == asked.sampling_rate == 20 / 40
+    assert 4.99 < vault.ledger.spent() <= 5.0
+
+
+LEARNING = {
+    "pearl": {"features": 400, "steps": 150, "batch_size": 40},
+    "dp_cgan": {"steps": 400, "batch_size": 100, "generated": 60, "learning_rate": 0.002, "last_learning_rate": 0.002, **CGAN},
+    "dp_sinkhorn": {"steps": 120, "batch_size": 50, "generated": 10, "width": 8, "learning_rate": 0.003, "blur": 20},
+    "dp_swd": {"steps": 200, "batch_size": 100, "generated": 50, "directions": 20, "frequencies": 64, "learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_without_noise_a_generator_learns_the_classes(name, make_vault):
+    """A sanity check, never a result: each class's images are more like their own class than like the other."""
+    images, labels = easy_classes()
+    facts = make_vault().facts
+    images = facts.normalise((images - images.min()) / (images.max() - images.min()))
+    vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
+    module = load(name)
+    learned, own = module.synthesize(vault, module.Config.model_validate(LEARNING[name]), run(20))
+    truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
+    likeness = torch.cosine_similarity(learned.flatten(1)[:, None], truth.flatten(1)[None], dim=2)
+    right = likeness.argmax(1) == own
+    assert right.float().mean() > 0.9
 
 
 def test_pearl_gives_every_frequency_the_weight_of_the_density_that_its_critic_chose():
@@ -212,18 +294,48 @@ def test_pearl_gives_every_frequency_the_weight_of_the_density_that_its_critic_c
     assert torch.allclose(load("pearl").weights(drawn, scales, 129.0), (chosen - before).softmax(0))
 
 
-def test_without_noise_pearl_learns_the_classes(make_vault):
-    """A sanity check, never a result: each class's images are more like their own class than like the other."""
-    images, labels = easy_classes()
-    facts = make_vault().facts
-    images = facts.normalise((images - images.min()) / (images.max() - images.min()))
-    vault = make_vault(images=images, labels=labels, classes=2, epsilon=1e6)
-    module = load("pearl")
-    learned, own = module.synthesize(vault, module.Config(features=400, steps=150, batch_size=40), run(20))
-    truth = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
-    likeness = torch.cosine_similarity(learned.flatten(1)[:, None], truth.flatten(1)[None], dim=2)
-    right = likeness.argmax(1) == own
-    assert right.float().mean() > 0.9
+def test_sinkhorn_transports_at_the_smallest_cost():
+    """Against SciPy's assignment of equal numbers of points, at a small blur; margins hold, and who is absent gets nothing."""
+    module = load("dp_sinkhorn")
+    points = torch.rand(24, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    costs = torch.cdist(points[:10], points[10:]).square()
+    present = (torch.arange(14) < 10).double()
+    plan = module.transport(costs, present, largest=4.0, blur=1e-3)
+    rows, columns = scipy.optimize.linear_sum_assignment(costs[:, :10].numpy())
+    best = costs[rows, columns].mean()
+    assert float((plan * costs).sum()) == pytest.approx(float(best), rel=0.02)
+    assert torch.allclose(plan.sum(1), torch.full((10,), 0.1).double(), atol=1e-6) and not plan[:, 10:].any()
+    assert torch.allclose(plan.sum(0)[:10], torch.full((10,), 0.1).double(), atol=5e-3)
+    even = module.transport(costs, torch.ones(14).double(), largest=4.0, blur=1e3)
+    assert torch.allclose(even, torch.full((10, 14), 1 / 140).double(), rtol=1e-2)
+
+
+def test_the_cost_is_of_pixels_and_classes_side_by_side():
+    module, generator = load("dp_sinkhorn"), torch.Generator().manual_seed(0)
+    ours, theirs = torch.rand(3, 5, generator=generator), torch.rand(4, 5, generator=generator)
+    own, other = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 2, 1])
+    found = module.cost(ours, theirs, own, other, absolute=3.0, class_scale=15.0)
+    for i in range(3):
+        for j in range(4):
+            a, b = (torch.cat([image, 15 * torch.eye(3)[label]]) for image, label in ((ours[i], own[i]), (theirs[j], other[j])))
+            assert float(found[i, j]) == pytest.approx(float((a - b).square().sum() + 3 * (a - b).abs().sum()), rel=1e-4)
+
+
+def test_the_distance_along_a_direction_is_scipys():
+    """Of order 2 by sorted values; SciPy's of order 1 for samples that one shift relates, where both are that shift."""
+    module, generator = load("dp_swd"), torch.Generator().manual_seed(0)
+    ours = torch.randn(50, 2, 3, generator=generator)
+    shifted = ours[torch.randperm(50, generator=generator)] + 0.5
+    assert float(module.distance(ours, shifted)) == pytest.approx(6 * 0.25, rel=1e-5)
+    assert scipy.stats.wasserstein_distance(ours[:, 0, 0], shifted[:, 0, 0]) == pytest.approx(0.5, rel=1e-5)
+    theirs = torch.randn(50, 2, 3, generator=generator)
+    best = 0.0
+    for k in range(6):
+        a, b = ours.flatten(1)[:, k], theirs.flatten(1)[:, k]
+        costs = (a[:, None] - b).square().numpy()
+        rows, columns = scipy.optimize.linear_sum_assignment(costs)
+        best += costs[rows, columns].mean()
+    assert float(module.distance(ours, theirs)) == pytest.approx(best, rel=1e-4)
 
 
 def test_the_real_rows_are_refused_under_a_budget_and_say_what_they_are(make_vault):

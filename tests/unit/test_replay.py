@@ -170,6 +170,10 @@ BLOCKS = {
     "psg": {"outer": 2, "inner": 1, "iterations": 2, "batches": 2, "batch_size": 16, "width": 16},
     "dp_merf": {"length_scale": 105.0, "features": 64, "steps": 3, "batch_size": 4},
     "pearl": {"features": 64, "steps": 3, "batch_size": 4},
+    "dp_cgan": {"steps": 3, "batch_size": 16, "generated": 8, "hidden": 16, "latent": 4},
+    "dp_flow": {"steps": 3, "batch_size": 16, "coefficients": 16, "couplings": 2, "hidden": 16},
+    "dp_sinkhorn": {"steps": 3, "batch_size": 16, "generated": 5, "width": 2, "latent": 4},
+    "dp_swd": {"steps": 3, "batch_size": 16, "generated": 10, "directions": 8},
     "psg_continual": {"outer": 2, "inner": 1, "iterations": 1, "batches": 1, "batch_size": 4, "width": 16},
     "dp_merf_continual": {"length_scale": 105.0, "features": 64, "steps": 2, "batch_size": 4},
 }
@@ -185,6 +189,7 @@ RELEASES = {
     "dpsgd": {"epochs": 1, "batch_size": 4, "width": 16},
 }
 QUESTIONS = {"psg": 8, "dp_merf": 1, "pearl": 1, "psg_continual": 10, "dp_merf_continual": 5, "psm": 3, "dpsgd": 10}
+QUESTIONS |= {"dp_cgan": 3, "dp_flow": 3, "dp_sinkhorn": 3, "dp_swd": 3}
 
 
 def from_start_to_end(method: str):

@@ -9,28 +9,32 @@ from snakemake import cli
 
 from conftest import ROOT, snakemake
 
-# Two datasets, each at two eps: psg and psm with two sizes, dp_merf with one; PSG with the prior at one eps; the real data.
-# PSM's sets of every size come from one release (rule condense).
+# Two datasets, each at two eps: psg and psm with two sizes, seven generators with one; PSG with the prior at one eps; the real
+# data. PSM's sets of every size come from one release (rule condense).
 QUICK = {
-    **{"fetch": 2, "synthesize": 8 + 8 + 4 + 4 + 2, "release": 4, "condense": 8},
-    # Table 1; Table 2: five rows on six networks, of which four have their ConvNet in Table 1; the prior's sets
-    "evaluate": 28 + 2 * (5 * 6 - 4) + 4,
+    **{"fetch": 2, "synthesize": 8 + 8 + 7 * 4 + 4 + 2, "release": 4, "condense": 8},
+    # Table 1; Table 2: eleven rows on six networks, of which ten have their ConvNet in Table 1; the prior's sets
+    "evaluate": (8 + 8 + 8 + 7 * 4) + 2 * (11 * 6 - 10) + 4,
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 PAPER = {
-    **{"fetch": 2, "synthesize": 18 + 12 + 6 + 4, "release": 4, "condense": 16},
-    "evaluate": 58 + 16 + 2 * 3 * 5 + 6 + 12 + 2 * 2 * 5 + 4 + 2 * 5,
+    **{"fetch": 2, "synthesize": 18 + 12 + 6 + 5 * 4, "release": 4, "condense": 16},
+    "evaluate": 58 + 16 + 2 * 3 * 5 + 6 + 12 + 2 * 2 * 5 + 5 * (4 + 2 * 5),
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
-# Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway, DP-MERF at four sizes.
+# Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway, six generators at four sizes.
 QUICK_STORAGE = {
-    "synthesize": 26 + 2 * (2 + 4),
+    "synthesize": QUICK["synthesize"] + 2 * (2 + 6 * 4),
     "condense": 8 + 2 * 2,
-    "evaluate": 84 + 2 * (2 + 2 + 4),
+    "evaluate": QUICK["evaluate"] + 2 * (2 + 2 + 6 * 4),
     "collect": 4,
     "compare": 4,
 }
-PAPER_STORAGE = {"synthesize": 40 + 2 * (1 + 4 + 4), "evaluate": 156 + 2 * (1 + 4 + 4), "collect": 4, "compare": 4}
+PAPER_STORAGE = {
+    "synthesize": PAPER["synthesize"] + 2 * (1 + 6 * 4),
+    "evaluate": PAPER["evaluate"] + 2 * (1 + 6 * 4),
+    **{"collect": 4, "compare": 4},
+}
 
 
 def with_figures(jobs, *, snapshots, streams, audited):
@@ -58,43 +62,43 @@ def plan(repository, *arguments):
     [
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
-        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4, streams=4 * 2, audited=5 + 4)),
-        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=8 + 2 + 6, streams=4 * 2 * 2 * 3, audited=6 + 4)),
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 26, "release": 4, "condense": 8}),
-        # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 3 methods of
+        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4 + 5 * 2, streams=4 * 2, audited=11 + 4)),
+        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=16 + 4 * 2, streams=4 * 2 * 2 * 3, audited=10 + 4)),
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 50, "release": 4, "condense": 8}),
+        # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 8 methods of
         # the figure, 2 psm in both
         (
             "quick",
             "ablation_psm",
             {
-                **{"fetch": 2, "release": 12 + 12 - 2, "condense": 30 + 12 - 2, "synthesize": 24, "evaluate": 30 + 36 - 2},
-                **{"collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
+                **{"fetch": 2, "release": 12 + 12 - 2, "condense": 30 + 12 - 2, "synthesize": 7 * 12},
+                **{"evaluate": 30 + 8 * 12 - 2, "collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
             },
         ),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "audit", {"fetch": 1, "audit_row": 9, "audits": 1, "claims": 1}),
+        ("quick", "audit", {"fetch": 1, "audit_row": 15, "audits": 1, "claims": 1}),
         (
             "quick",
             "all_figures",
             {
-                **{"fetch": 2, "synthesize": 4 + 2 + 4 + 4, "release": 2 + 4, "condense": 4, "samples": 1, "convergence": 2},
-                **{"evaluate_snapshots": 10, "evaluate_tasks": 8, "continual": 1},
+                **{"fetch": 2, "synthesize": 4 + 2 + 4 + 4 + 5 * 2, "release": 2 + 4, "condense": 4},
+                **{"samples": 1, "convergence": 2, "evaluate_snapshots": 20, "evaluate_tasks": 8, "continual": 1},
             },
         ),
         (
             "quick",
             "table1",
-            {"fetch": 2, "synthesize": 20, "release": 4, "condense": 8, "evaluate": 28, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 44, "release": 4, "condense": 8, "evaluate": 52, "collect": 1, "compare": 1},
         ),
-        # (real, dp_merf, psg by two accountants and psm with spc=10) x 2 datasets x 6 networks
+        # (real, seven generators, psg by two accountants and psm with spc=10) x 2 datasets x 6 networks
         (
             "quick",
             "table2",
-            {"fetch": 2, "synthesize": 8, "release": 2, "condense": 2, "evaluate": 60, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 20, "release": 2, "condense": 2, "evaluate": 132, "collect": 1, "compare": 1},
         ),
         ("quick", "table3", {"fetch": 2, "synthesize": 8, "evaluate": 8, "collect": 1, "compare": 1}),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 26, "release": 4, "condense": 8, "privacy": 1}),
-        ("quick", "fig_samples", {"fetch": 2, "synthesize": 10, "release": 2, "condense": 4, "samples": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 50, "release": 4, "condense": 8, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 20, "release": 2, "condense": 4, "samples": 1}),
         ("quick", "fig_continual", {"fetch": 2, "synthesize": 4, "release": 4, "evaluate_tasks": 8, "continual": 1}),
     ],
 )
@@ -136,12 +140,12 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     path = tmp_path / "seeds.yaml"
     path.write_text(yaml.safe_dump(config))
     jobs = plan(repository, "all_sets", "--configfile", str(path))
-    assert (jobs["synthesize"], jobs["release"], jobs["condense"]) == (52, 8, 16)
+    assert (jobs["synthesize"], jobs["release"], jobs["condense"]) == (100, 8, 16)
     config["presets"]["quick"]["set_seeds"] = [0]
     config["presets"]["quick"]["networks"] = ["convnet", "mlp"]
     path.write_text(yaml.safe_dump(config))
-    # A list in a second configuration file replaces the first: Table 2 has 10 cells x 2 networks.
-    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 20
+    # A list in a second configuration file replaces the first: Table 2 has 22 cells x 2 networks.
+    assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 44
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,12 @@ def test_the_slurm_profile_plans_the_papers_grid_with_its_needs(repository):
         spc: {int(n[2]) for line, n in zip(jobs, needs, strict=True) if f"psg, eps=10, spc={spc} " in line} for spc in (1, 20)
     }
     assert min(minutes[20]) > max(minutes[1]) > 15
+    # Of generators that ask in each step: 160,000 steps of DP-Sinkhorn, 20,000 of DP-CGAN, which are faster.
+    stepped = {
+        method: {int(n[2]) for line, n in zip(jobs, needs, strict=True) if f" {method}, eps=10, spc=6000 " in line}
+        for method in ("dp_sinkhorn", "dp_swd", "dp_flow", "dp_cgan")
+    }
+    assert min(stepped["dp_sinkhorn"]) > max(*stepped["dp_swd"], *stepped["dp_flow"], *stepped["dp_cgan"]) > 15
 
 
 def test_a_profile_of_the_site_lies_on_top(repository, tmp_path):

@@ -24,6 +24,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import optimisers
+from privset.networks.cosine_transform import waves
 from privset.networks.generators import ConditionalGenerator, sampled
 from privset.networks.weights import initialise
 from privset.privacy.ledger import Asked
@@ -43,7 +44,9 @@ class Config(Block):
     generated: Count = 500
     """Images from the generator in a step; if they are fewer than a batch, each is there several times, with noise of its own."""
     directions: Count = 200
-    """Onto which a batch is projected."""
+    """Onto which a batch is projected, of each class."""
+    frequencies: Count | None = None
+    """Of the cosine transform, for each channel: directions are within the space of the lowest ones. None: of all pixels."""
     clip: Positive = 28.0
     """L2 length to which a record is cut, in normalised units: on average a normalised image of 28x28 pixels is as long."""
     latent: Count = 5
@@ -68,11 +71,13 @@ def distance(ours: Tensor, theirs: Tensor) -> Tensor:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the generator as it is in the end."""
     facts, device = vault.facts, vault.device
-    pixels, sampling_rate = facts.channels * facts.size**2, config.batch_size / facts.records
+    sampling_rate = config.batch_size / facts.records
     noise_multiplier = vault.ledger.calibrate(sampling_rate=sampling_rate, releases=config.steps)
     generator = ConditionalGenerator(latent=config.latent, classes=facts.classes, channels=facts.channels, size=facts.size)
     generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
+
+    space = torch.block_diag(*[waves(facts.size, config.frequencies or facts.size**2)] * facts.channels).to(device)
 
     def codes(count: int) -> Tensor:
         return torch.randn(count, config.latent, generator=run.generator, device=device)
@@ -86,8 +91,8 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         generator.load_state_dict(state["generator"])
         optimiser.load(state["optimiser"])
     for step in range(done + 1, config.steps + 1):
-        drawn = torch.randn(pixels, config.directions, generator=run.generator, device=device, dtype=torch.float64)
-        directions = torch.linalg.qr(drawn).Q
+        drawn = torch.randn(space.shape[1], config.directions, generator=run.generator, device=device, dtype=torch.float64)
+        directions = space @ torch.linalg.qr(drawn).Q
         theirs = vault.projected_rows(
             lambda images, labels: images.flatten(1),
             directions,

@@ -13,18 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def lowest(size: int, count: int) -> list[tuple[int, int]]:
-    """The `count` lowest of the size^2 frequencies (vertical, horizontal): by their sum, then by the vertical one."""
-    return sorted(((i, j) for i in range(size) for j in range(size)), key=lambda pair: (sum(pair), pair))[:count]
-
-
-def cosines(size: int) -> Tensor:
-    """(size, size) float64, orthonormal: row k is the k-th vector of the discrete cosine transform (DCT-II)."""
-    k, x = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
-    rows = (math.pi * k * (2 * x + 1) / (2 * size)).cos() * math.sqrt(2 / size)
-    rows[0] /= math.sqrt(2)
-    return rows
+from privset.networks.cosine_transform import lowest, waves
 
 
 class Frequencies(nn.Module):
@@ -39,9 +28,7 @@ class Frequencies(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         size = self.shape[-1]
-        pairs = lowest(size, count)
-        vectors = cosines(size)
-        basis = torch.stack([torch.outer(vectors[i], vectors[j]).flatten() for i, j in pairs], dim=1)
+        pairs, basis = lowest(size, count), waves(size, count)
         power = torch.tensor([1 / (16 + i * i + j * j) for i, j in lowest(size, size**2)], dtype=torch.float64)
         units = (power * size**2 / power.sum()).sqrt()[: len(pairs)]
         self.features = self.shape[0] * len(pairs)
