@@ -5,9 +5,8 @@ In each step a batch of generated images is compared with a Poisson batch of rec
 (section 3.2: less that between generated images, of which a part is new). Its gradient with respect to the generated images, cut
 as a whole, is released with noise and goes on into the generator. There is no discriminator.
 
-The published program's noise would last for 20 times its steps, its check of the budget never fires, its generated batch has the
-private batch's size, and its results are of the best checkpoint by test accuracy. Here the noise is that of the steps, sizes are
-public, and the set is of the last step.
+The published program's noise would last for 20 times its steps, its check of the budget never fires, and its generated batch has
+the private batch's size. Here the noise is that of the steps, and the number of generated images is public.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Config(Block):
     generated: Count = 500
     """Images from the generator in a step; if they are fewer than a batch, each is there several times, with noise of its own."""
     directions: Count = 200
-    """Onto which a batch is projected, of each class."""
+    """Onto which a batch is projected, of each class; all there are, if those are fewer."""
     frequencies: Count | None = None
     """Of the cosine transform, for each channel: directions are within the space of the lowest ones. None: of all pixels."""
     clip: Positive = 28.0
