@@ -338,12 +338,16 @@ def test_batches_shrink_with_the_records_and_rates_stay():
     assert MERF.on_fewer(0.1) is MERF
 
 
-@pytest.mark.parametrize("name", ["psg", "dp_merf", "psm", "dpsgd"])
+@pytest.mark.parametrize("name", ["psg", "dp_merf", "psm", "dpsgd", "dp_sinkhorn", "dp_swd", "dp_cgan", "dp_flow"])
 def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
     """`asks` against the ledger of a run; and a method that takes less noise than it announces is not audited by its words."""
     blocks = {
         "psg": ({"outer": 2, "inner": 1, "iterations": 2, "batches": 2, "batch_size": 16, "width": 16}, {}),
         "dp_merf": ({"length_scale": 105.0, "features": 64, "steps": 2}, {}),
+        "dp_sinkhorn": ({"steps": 3, "batch_size": 16, "generated": 4, "width": 2}, {}),
+        "dp_swd": ({"steps": 3, "batch_size": 16, "generated": 8, "directions": 8}, {}),
+        "dp_cgan": ({"steps": 3, "batch_size": 16, "generated": 8, "hidden": 16}, {}),
+        "dp_flow": ({"steps": 3, "batch_size": 16, "coefficients": 16, "hidden": 16}, {}),
         "psm": (
             {"iterations": 1, "first_iterations": 1},
             {"random_networks": 2, "trained_networks": 1, "width": 16, "first_iterations": 1, "round_iterations": 1},

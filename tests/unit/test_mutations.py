@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from privset import PrivsetError, methods
 from privset.data.datasets import PublicFacts
 from privset.jobs.run import Run
-from privset.methods import dp_merf, dpsgd, psg, psg_continual, psm, psm_releases
+from privset.methods import dp_merf, dp_sinkhorn, dp_swd, dpsgd, psg, psg_continual, psm, psm_releases
 from privset.privacy import accounting, certificates
 from privset.privacy.ledger import Release
 from privset.privacy.noise import key_of
@@ -28,6 +28,8 @@ PSG = {"outer": 2, "inner": 1, "iterations": 2, "batches": 2, "batch_size": 8, "
 KINDS = {
     "psg": (psg, PSG, 1),
     "dp_merf": (dp_merf, {"length_scale": 105, "features": 20, "steps": 2}, 1),
+    "dp_sinkhorn": (dp_sinkhorn, {"steps": 2, "batch_size": 8, "generated": 3, "width": 2}, 1),
+    "dp_swd": (dp_swd, {"steps": 2, "batch_size": 8, "generated": 3, "directions": 4}, 1),
     "psg_continual": (psg_continual, {**PSG, "batch_size": 4}, 1),
     "dpsgd": (dpsgd, {"epochs": 1, "batch_size": 4, "width": 4}, None),
     "psm statistics": (
@@ -308,7 +310,7 @@ def test_the_configuration_and_the_ledger_are_compared(made):
             methods.check(stated, file_of(made[kind]))
 
 
-@pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg"])
+@pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg", "dp_sinkhorn", "dp_swd"])
 def test_a_forged_relation_with_all_that_follows_from_it(made, kind):
     """Whoever forges computes everything again: what the method does not ask is still refused."""
     stated = json.loads((made[kind] / "certificate.json").read_text())

@@ -13,6 +13,9 @@ Three accountants for compositions of Gaussian and Poisson-subsampled Gaussian m
 | Poisson-subsampled Gaussian | add or remove one | Opacus | dp-accounting | - | dp-accounting's RDP |
 | none (the data themselves) | - | infinite | infinite | infinite | - |
 
+Of the vault's queries `feature_sums` is Gaussian, `gradient_mean`, `batch_function` and `projected_rows` are Poisson-subsampled
+(or Gaussian, at rate 1), and `everything` is the data.
+
 `noise multiplier` is always the standard deviation of the noise divided by the L2 sensitivity of what it is added to, for
 the neighbouring relation that the release states.
 """

@@ -43,11 +43,12 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
         figure, axes = plt.subplots(2, len(names), figsize=(3.25 * len(names), 4.6), layout="constrained", squeeze=False)
         for column, name in enumerate(names):
             cells = frame[frame.dataset == name].groupby(["method", "spc"], sort=False)
+            shades = seaborn.color_palette("viridis", len(cells) + 1)  # from dark to light, in grey as well
             for index, ((method, spc), rows) in enumerate(cells):
                 title = method_title(method, spc) if is_small_set(method) else f"{method_title(method, spc)} ({spc} per class)"
                 style = {
                     "marker": MARKERS[index % len(MARKERS)],
-                    "color": str(0.7 * index / max(1, len(cells) - 1)),
+                    "color": shades[index],
                     "label": title,
                 }
                 style["linestyle"] = ["-", "--", ":"][index % 3]

@@ -21,6 +21,10 @@ from matplotlib import pyplot as plt
 STYLE = {"font.size": 8, "axes.titlesize": 8, "figure.dpi": 150, "savefig.dpi": 300, "pdf.fonttype": 42}
 
 
+PANELS = 5
+"""Methods side by side."""
+
+
 def save(figure: plt.Figure, paths: list[Path]) -> None:
     for path in paths:
         write_atomically(
@@ -53,25 +57,26 @@ def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, prese
             sizes = " and ".join(size for size, _ in parts)
             title = f"{method}\n{sizes}" + (" per class" if sizes[0].isdigit() else "")
             panels.setdefault(dataset, []).append((title, picture))
-    widths = [picture.shape[1] for _, picture in next(iter(panels.values()))]
-    same_titles = (
-        len({tuple(title for title, _ in shown) for shown in panels.values()}) == 1
-    )  # then they stand above the first row
+    lines = [(dataset, shown[i : i + PANELS]) for dataset, shown in panels.items() for i in range(0, len(shown), PANELS)]
+    longest = max(sum(picture.shape[1] for _, picture in shown) for _, shown in lines)
+    titles = 0.09 * longest
+    heights = [max(picture.shape[0] for _, picture in shown) + titles for _, shown in lines]
     with seaborn.axes_style("white", rc=STYLE), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(panels),
-            len(widths),
-            figsize=(6.5, 6.5 * len(panels) * max(p.shape[0] for _, p in panels[next(iter(panels))]) / sum(widths)),
-            gridspec_kw={"width_ratios": widths, "wspace": 0.08, "hspace": 0.06 if same_titles else 0.5},
-            squeeze=False,
-        )
-        for row, (dataset, shown) in enumerate(panels.items()):
-            axes[row, 0].set_ylabel(DATASETS.get(dataset, dataset))
-            for axis, (title, picture) in zip(axes[row], shown, strict=True):
+        figure = plt.figure(figsize=(6.5, 6.5 * sum(heights) / longest))
+        rows = figure.subfigures(len(lines), 1, height_ratios=heights, squeeze=False)
+        for row, (dataset, shown) in zip(rows[:, 0], lines, strict=True):
+            widths = [picture.shape[1] for _, picture in shown]
+            rest = [longest - sum(widths)] if sum(widths) < longest else []
+            axes = row.subplots(1, len(widths + rest), width_ratios=widths + rest, gridspec_kw={"wspace": 0.08}, squeeze=False)[0]
+            row.subplots_adjust(left=0.03, right=1, bottom=0, top=1 - titles / (titles + shown[0][1].shape[0]))
+            axes[0].set_ylabel(DATASETS.get(dataset, dataset))
+            for axis, (title, picture) in zip(axes, shown, strict=False):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axis.set(title=title if row == 0 or not same_titles else None, xticks=[], yticks=[])
+                axis.set(title=title, xticks=[], yticks=[], anchor="N")
+            for axis in axes[len(widths) :]:
+                axis.axis("off")
         note = f"eps={cell['epsilon']}. One row per class; pixels below 0 are shown black, above 1 white ({preset} preset)."
-        figure.text(0.5, axes[-1, 0].get_position().y0 - 0.02, note, ha="center", va="top")
+        figure.text(0.5, 0, note, ha="center", va="top")
         save(figure, paths)
 
 
@@ -109,7 +114,7 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, names: tuple[str, ...],
         save(figure, paths)
 
 
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX*<>"
 
 
 def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
