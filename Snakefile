@@ -50,7 +50,7 @@ rule all_results:
         expand(
             "results/{preset}/tables/{table}.md",
             preset=PRESET,
-            table=[*TABLES, "table_storage"],
+            table=[*TABLES, *grids.storage_tables(config, PRESET)],
         ),
         expand("results/{preset}/figures/{figure}.pdf", preset=PRESET, figure=FIGURES),
         expand(

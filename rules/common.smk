@@ -56,9 +56,14 @@ def need(function):
     return adapted
 
 
-def files_of(pattern, function):
-    """The files of the cells that a function chooses."""
-    return of(lambda config, cell: grids.paths(pattern, function(config, cell)))
+def files_of(pattern, function, *, none=False):
+    """The files of the cells that a function chooses; no cell is an error, unless there may be `none`."""
+
+    def chosen(config, cell):
+        found = function(config, cell)
+        return grids.paths(pattern, found if none else grids.some(found, cell))
+
+    return of(chosen)
 
 
 def set_code(wildcards):

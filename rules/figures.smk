@@ -4,7 +4,7 @@
 rule samples:
     input:
         sets=files_of(SET, grids.sample_cells),
-        snapshots=files_of(grids.SNAPSHOTS, grids.fresh_code_cells),
+        snapshots=files_of(grids.SNAPSHOTS, grids.fresh_code_cells, none=True),
     output:
         multiext("results/{preset}/figures/fig_samples", ".pdf"),
         report(

@@ -148,6 +148,22 @@ def test_another_seed_or_network_adds_only_its_own_jobs(repository, tmp_path):
     assert plan(repository, "table2", "--configfile", str(path))["evaluate"] == 44
 
 
+def test_one_method_at_one_size_is_enough(repository, tmp_path):
+    """What a first user tries; the tables and figures that would be empty are left out, and named when asked for."""
+    config = yaml.safe_load((repository / "config.yaml").read_text())
+    small = {"methods": {"psg": {**config["presets"]["quick"]["methods"]["psg"], "spc": [2]}, "real": {}}, "epsilon": [10]}
+    config["presets"]["mine"] = {**config["presets"]["quick"], **small, "datasets": ["mnist"], "networks": ["mlp"]}
+    del config["presets"]["mine"]["storage"], config["presets"]["mine"]["continual"], config["presets"]["mine"]["audit"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    mine = ("--configfile", str(tmp_path / "mine.yaml"), "--config", "preset=mine")
+    jobs = plan(repository, "all_tables", *mine)
+    assert jobs == {"fetch": 1, "synthesize": 2, "evaluate": 2, "collect": 2, "compare": 2, "privacy": 1, "all_tables": 1}
+    assert plan(repository, "all", *mine)["samples"] == 1
+    result = snakemake(repository, "-n", "--cores", "1", "table3", *mine)
+    assert result.returncode != 0
+    assert "table3 of preset mine: none of its methods, sizes and epsilons belongs there" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [

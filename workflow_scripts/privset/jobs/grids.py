@@ -7,7 +7,8 @@ PrivsetError of one line. A list of short functions, one for each question that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -296,9 +297,10 @@ def own_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
 
 
 def prior_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
-    """PSG with the generator prior, and without it at the same epsilons and sizes."""
+    """PSG with the generator prior, and, if the preset has it, without it at the same epsilons and sizes."""
     found = [made for made in cells(config, cell) if made["method"] == "psg_prior"]
-    return [{**made, "method": method} for method in ("psg", "psg_prior") for made in found]
+    methods = [method for method in ("psg", "psg_prior") if method in preset_of(config, cell)["methods"]]
+    return [{**made, "method": method} for method in methods for made in found]
 
 
 def sample_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
@@ -412,13 +414,32 @@ def snapshot_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
 
 
 def tables(config: Config, preset: str) -> list[str]:
-    """The names of the preset's tables."""
-    prior = ["table3"] if "psg_prior" in config["presets"][preset]["methods"] else []
-    return ["table1", "table1_pairs", "table2", "table_privacy", *prior]
+    """The names of the preset's tables, without those that would have no row of it."""
+    cell = {"preset": preset}
+    runs = {name: table_runs(config, {**cell, "table": name}) for name in ("table1", "table2", "table3")}
+    together = Counter((made["dataset"], made["epsilon"]) for made in runs["table1"] if made["seed"] == runs["table1"][0]["seed"])
+    there = {name: bool(found) for name, found in runs.items()}
+    there |= {"table1_pairs": max(together.values(), default=0) > 1, "table_privacy": True}
+    return [name for name in ("table1", "table1_pairs", "table2", "table_privacy", "table3") if there[name]]
+
+
+def storage_tables(config: Config, preset: str) -> list[str]:
+    """The name of the table by size of set, if there is a private set of any size."""
+    return ["table_storage"] if storage_cells(config, {"preset": preset}) else []
 
 
 def figures(config: Config, preset: str) -> list[str]:
-    """The names of the preset's figures."""
-    prior = ["fig_prior_convergence"] if "psg_prior" in config["presets"][preset]["methods"] else []
-    continual = ["fig_continual"] if "continual" in config["presets"][preset] else []
-    return ["fig_samples", "fig_convergence", *prior, *continual]
+    """The names of the preset's figures, without those that would be empty."""
+    cell = {"preset": preset}
+    found = ["fig_samples"] if sample_cells(config, cell) else []
+    for name in ("fig_convergence", "fig_prior_convergence"):
+        found += [name] if snapshot_runs(config, {**cell, "figure": name}) else []
+    return [*found, *(["fig_continual"] if "continual" in config["presets"][preset] else [])]
+
+
+def some(chosen: Sequence[Cell], cell: Cell) -> Sequence[Cell]:
+    """What was chosen for a table or a figure; a PrivsetError if that is nothing."""
+    if not chosen:
+        name = cell.get("table") or cell.get("figure") or "this"
+        raise PrivsetError(f"{name} of preset {cell['preset']}: none of its methods, sizes and epsilons belongs there")
+    return chosen

@@ -42,3 +42,8 @@ def row_title(row: str) -> str:
 def method_title(row: str, spc: str) -> str:
     """ "PSG (spc=10)"; generative methods have no number of samples that would be part of their name."""
     return f"{row_title(row)} (spc={spc})" if is_small_set(row) else row_title(row)
+
+
+def sized_title(row: str, spc: str) -> str:
+    """ "DP-MERF (10 per class)": with the size of the set also where it is no part of the name; without one, "DP-MERF"."""
+    return method_title(row, spc) if is_small_set(row) or not spc else f"{row_title(row)} ({spc} per class)"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from privset.reporting import DATASETS, is_small_set, method_title
+from privset.reporting import DATASETS, sized_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
 from privset.reporting.formats import write_csv
 from privset.sets.files import read_json
@@ -45,11 +45,10 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
             cells = frame[frame.dataset == name].groupby(["method", "spc"], sort=False)
             shades = seaborn.color_palette("viridis", len(cells) + 1)  # from dark to light, in grey as well
             for index, ((method, spc), rows) in enumerate(cells):
-                title = method_title(method, spc) if is_small_set(method) else f"{method_title(method, spc)} ({spc} per class)"
                 style = {
                     "marker": MARKERS[index % len(MARKERS)],
                     "color": shades[index],
-                    "label": title,
+                    "label": sized_title(method, spc),
                 }
                 style["linestyle"] = ["-", "--", ":"][index % 3]
                 one_shot = rows.share.nunique() == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from privset.reporting import DATASETS, is_small_set, method_title, row_title
+from privset.reporting import DATASETS, row_title, sized_title
 from privset.sets.arrays import read_set, read_snapshots
 from privset.sets.files import read_json, write_atomically
 from privset.sets.mosaic import mosaic
@@ -129,8 +129,7 @@ def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 per_set = rows.groupby(["epsilon", "set_seed"])["test_accuracy"].mean().groupby("epsilon")
                 mean, std = per_set.mean(), per_set.std()
                 shade = {"psm": "black", "psg": "0.35"}.get(method, "0.6")
-                label = method_title(method, spc) if is_small_set(method) else f"{method_title(method, spc)} ({spc} per class)"
-                axis.plot(mean.index, mean, marker=marker, markersize=4, color=shade, label=label)
+                axis.plot(mean.index, mean, marker=marker, markersize=4, color=shade, label=sized_title(method, spc))
                 if std.notna().all():
                     axis.fill_between(mean.index, mean - std, mean + std, color=shade, alpha=0.2)
             axis.set(xscale="log", xlabel="epsilon", ylabel="test accuracy (%)", title=DATASETS.get(name, name))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from privset.reporting import DATASETS, method_title
+from privset.reporting import DATASETS, method_title, sized_title
 from privset.reporting.formats import Table
 from privset.sets.arrays import read_predictions
 from privset.sets.files import read_json
@@ -43,11 +43,13 @@ def difference(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> tup
 def table(metrics: list[Path], predictions: list[Path]) -> Table:
     """Every pair of methods with the same dataset and epsilon, from the first network's runs."""
     right: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
-    for path, said in zip(metrics, predictions, strict=True):
-        cell = read_json(path)["cell"]
+    cells = [read_json(path)["cell"] for path in metrics]
+    several = {a["method"] for a, b in product(cells, cells) if a["method"] == b["method"] and a["spc"] != b["spc"]}
+    for cell, said in zip(cells, predictions, strict=True):
+        title = (sized_title if cell["method"] in several else method_title)(cell["method"], cell["spc"])
         predicted, labels = read_predictions(said)
         group = right.setdefault((cell["dataset"], cell["epsilon"]), {})
-        group.setdefault(method_title(cell["method"], cell["spc"]), []).append(predicted == labels)
+        group.setdefault(title, []).append(predicted == labels)
     rows = []
     for (dataset, epsilon), methods in right.items():
         for (first, a), (second, b) in combinations(methods.items(), 2):
@@ -64,7 +66,7 @@ def table(metrics: list[Path], predictions: list[Path]) -> Table:
                     "n": f"{len(a)}x{len(a[0])}, {len(b)}x{len(b[0])}",
                 }
             )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["dataset", "eps", "first", "second", "difference", "low", "high", "n"])
     shown = frame.assign(
         difference=[f"{row.difference:+.1f}" for row in frame.itertuples()],
         interval=[f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.itertuples()],

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from privset.jobs.rows import method_of
-from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title
+from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title, sized_title
 from privset.reporting.formats import Table
 from privset.sets.files import read_json
 
@@ -99,8 +99,8 @@ NOTES = {
 
 def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, datasets: list[str]) -> Table:
     """Table 1 or 2 with every row of the paper and every row of this run."""
-    generative = ~metrics.method.map(is_small_set)
-    metrics = metrics.assign(spc=metrics.spc.mask(generative, ""))
+    generative, sizes = ~metrics.method.map(is_small_set), metrics.groupby("method").spc.transform("nunique")
+    metrics = metrics.assign(spc=metrics.spc.mask(generative & (sizes == 1), ""))
     reported = reported.assign(spc=reported.spc.fillna(""))
     keys = ["method", "spc", "dataset", "epsilon", "network"]
     frame = _reported(table, reported).merge(_reproduced(metrics), on=keys, how="outer")
@@ -123,7 +123,7 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
     for row in frame.itertuples():
         label = getattr(row, second)
         line = shown.setdefault(
-            (method_title(row.method, row.spc), NETWORKS.get(label, label)),
+            (sized_title(row.method, row.spc), NETWORKS.get(label, label)),
             {
                 f"{DATASETS.get(name, name)} {column}": "-"
                 for name in datasets
@@ -141,7 +141,7 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
             line[f"{name} diff"] = f"{row.difference:+.1f}"
     heading = {"epsilon": "eps", "network": "network"}[second]
     lines = [{"method": method, heading: label, **line} for (method, label), line in shown.items()]
-    missing = sorted({method_title(row.method, row.spc) for row in frame[frame.reproduced.isna()].itertuples()})
+    missing = sorted({sized_title(row.method, row.spc) for row in frame[frame.reproduced.isna()].itertuples()})
     notes = [
         "reported: printed in the PSG paper. reproduced: this code, mean ± standard deviation; n is sets x networks per set, "
         "the deviation is over sets, or over the networks of a single set. diff: reproduced minus reported.",
@@ -152,7 +152,7 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
     notes.append(f"Evaluation protocols of the reproduced rows (config.yaml): {'; '.join(rules)}.")
     if missing:
         notes.append(f"Without a reproduced number in this preset: {', '.join(missing)}.")
-    epsilon = max(metrics.epsilon[metrics.epsilon != "inf"], key=float)
+    epsilon = max(metrics.epsilon[metrics.epsilon != "inf"], key=float, default="inf")
     title = TITLES[table].format(epsilon=epsilon)
     return Table(name=table, title=title, frame=frame, shown=pd.DataFrame(lines), notes=tuple(notes))
 
