@@ -262,6 +262,15 @@ def test_methods_in_steps_make_exactly_the_releases_they_were_calibrated_for(nam
     assert 4.99 < vault.ledger.spent() <= 5.0
 
 
+@pytest.mark.parametrize("name", ["dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+def test_a_batch_may_be_empty(name, make_vault):
+    """At one record expected, one batch in three is."""
+    module = load(name)
+    config = module.Config.model_validate(GENERATORS[name] | {"batch_size": 1, "steps": 12})
+    images, _ = module.synthesize(make_vault(images=DATA), config, run(1))
+    assert torch.isfinite(images).all()
+
+
 LEARNING = {
     "pearl": {"features": 400, "steps": 150, "batch_size": 40},
     "dp_cgan": {"steps": 400, "batch_size": 100, "generated": 60, "learning_rate": 0.002, "last_learning_rate": 0.002, **CGAN},

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from privset.privacy import noise
 from privset.privacy import vault as vaults
 from privset.privacy.ledger import BudgetExceeded
 from privset.privacy.noise import ROUNDING
@@ -38,6 +39,39 @@ def test_the_noise_of_a_vector_is_the_multiplier_times_the_diameter(make_vault):
         lambda images, *_: torch.zeros(100_000), dimension=100_000, clip=3.0, sampling_rate=0.1, noise_multiplier=0.5
     )
     assert drawn.std().item() == pytest.approx(0.5 * 6.0, rel=0.01)  # standard error 0.22 %
+
+
+def test_what_is_cut_must_be_one_vector_and_one_row_of_each_record(make_vault):
+    """A gradient in the shape of its images would be cut image by image."""
+    vault = make_vault(epsilon=math.inf)
+    for shape in ((1, 784), (28, 28), (783,)):
+        with pytest.raises(ValueError, match=r"the function of a batch gives \(.*\), not \(784,\)"):
+            vault.batch_function(lambda *_, shape=shape: torch.ones(shape), dimension=784, clip=1.0, **OPTIONS)
+    for rows in (lambda images, labels: images, lambda images, labels: images.flatten(1)[:3]):
+        with pytest.raises(ValueError, match=r"the rows of 40 records are \(.*\), not \(40, d\)"):
+            vault.projected_rows(rows, directions(3), clip=1.0, **OPTIONS)
+
+
+def test_a_record_that_is_no_number_is_in_no_batch(make_vault):
+    """So that it takes nothing from the vector of the others."""
+    data = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    damaged = data.clone()
+    damaged[[0, 7], 0, 3, 3] = torch.tensor([math.nan, math.inf])
+    seen = []
+
+    def function(images, labels, present):
+        seen.append((images, labels, present))
+        return present @ images.flatten(1)
+
+    for fixed in (False, True):
+        for images in (data[[*range(1, 7), *range(8, 40)]], damaged):
+            vault = make_vault(images=images, labels=torch.arange(len(images)) % 10, epsilon=math.inf)
+            vault._fixed_rows = fixed
+            vault.batch_function(function, dimension=784, clip=1e4, **OPTIONS)
+        (alone, _, there), (with_them, labels, present) = seen[-2:]
+        assert there.sum() == present.sum() == 38
+        assert torch.equal(alone[there > 0], with_them[present > 0])
+        assert not with_them[present == 0].any() and not labels[present == 0].any()
 
 
 def test_an_empty_batch_is_a_batch(make_vault):
@@ -80,6 +114,30 @@ def test_the_places_of_a_batch_are_random_and_new_each_time(make_vault):
     assert counts.max() <= 20  # mean 6.25, deviation 2.5: 20 has a chance of 1e-5 in each of 2,560 cells
     chi2 = ((counts - 6.25).square() / 6.25).sum()
     assert abs(float(chi2) - 2520) < 6 * math.sqrt(2 * 2520)  # each record has one place: 63 degrees of freedom
+
+
+def test_the_order_is_drawn_from_numbers_that_nothing_else_has(make_vault):
+    """Neither the noise nor the membership of any question: with membership's, who is there would say who is where."""
+    vault = make_vault(epsilon=math.inf)
+    key = vault._Vault__key
+    for question in range(3):
+        vault.projected_rows(flat, directions(2), clip=1.0, **OPTIONS)
+        order = vault._slots(1.0, torch.ones(40), 64)
+        assert torch.equal(order, torch.from_numpy(noise.stream(key, question, "order").permutation(64)[:40]))
+    first = [noise.stream(key, question, use).random() for question in range(50) for use in ("noise", "sample", "order")]
+    first += [noise.stream(key, 2**40 + use, "sample").random() for use in range(2)]  # the attacker's coins (privacy/audit.py)
+    assert len(set(first)) == 152
+
+
+def test_a_batch_beyond_its_room_loses_its_last_records(make_vault, monkeypatch):
+    monkeypatch.setattr(vaults, "room", lambda rate, records: 8)
+    for fixed in (False, True):
+        vault = make_vault(epsilon=math.inf)
+        vault._fixed_rows = fixed
+        answer = vault.projected_rows(flat, torch.eye(784).double(), clip=1e3, **OPTIONS)
+        first = vault._Vault__images[:8].flatten(1)
+        assert answer.shape == (8, 10, 784)
+        assert torch.cdist(first, answer.sum(1)).min(1).values.max() < 0.2
 
 
 def test_a_room_is_large_enough_for_any_batch_that_will_be_seen():

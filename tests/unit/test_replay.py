@@ -75,6 +75,18 @@ def batch_function(vault):
             vault.batch_function(mixed, dimension=2 * SIZE * SIZE, sampling_rate=0.5, clip=clip, noise_multiplier=1.0)
 
 
+def from_end_to_end(vault):
+    """The worst there is: one record more turns the vector into its opposite."""
+    for _ in range(6):
+        vault.batch_function(
+            lambda images, labels, present: torch.full((SIZE,), 1e4) * (2 * (present.sum() % 2) - 1),
+            dimension=SIZE,
+            sampling_rate=0.5,
+            clip=0.5,
+            noise_multiplier=1.0,
+        )
+
+
 def projected_rows(vault):
     directions, _ = torch.linalg.qr(torch.randn(SIZE * SIZE, 20, generator=torch.Generator().manual_seed(0)).double())
     for clip in (0.5, 100.0):
@@ -90,6 +102,7 @@ QUERIES = {
     "gradient_mean, transformed": gradient_mean(inputs=lambda images, labels: images.flip(3)),
     "feature_sums, add-or-remove-one": feature_sums("add-or-remove-one"),
     "batch_function": batch_function,
+    "batch_function, from end to end": from_end_to_end,
     "projected_rows": projected_rows,
 }
 
@@ -133,6 +146,29 @@ def test_a_replaced_record_moves_no_sum_beyond_its_sensitivity(place, kind):
             replay(feature_sums("replace-one"), IMAGES, LABELS, facts=FACTS, place=place, record=record, budget=ENDLESS),
             some=True,
         )
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_vector_of_a_batch_moves_by_the_whole_diameter_and_only_where_the_record_is_there(fixed, monkeypatch):
+    """Also in batches as a GPU has them, whose padding is no record."""
+    if fixed:
+        original = vaults.Vault.__init__
+
+        def with_fixed_rows(self, *given, **named):
+            original(self, *given, **named)
+            self._fixed_rows = True
+
+        monkeypatch.setattr(vaults.Vault, "__init__", with_fixed_rows)
+    for place in PLACES:
+        made = replay(from_end_to_end, IMAGES, LABELS, facts=FACTS, place=place, record=None, budget=ENDLESS)
+        moved = [difference.moved / difference.stated for difference in made]
+        assert max(moved) == pytest.approx(1, abs=1e-5) and 0 < sum(share > 0 for share in moved) < 6
+        for kind in ("not a number", "huge"):
+            images = IMAGES.clone()
+            images[place] = EXTREME[kind]
+            made = replay(from_start_to_end("dp_sinkhorn"), images, LABELS, facts=FACTS, place=place, record=None, budget=ENDLESS)
+            within(made, some=False)
+            assert kind == "huge" or not any(difference.moved for difference in made)
 
 
 def test_a_records_row_moves_no_other_where_the_batch_is_put_in_random_order():

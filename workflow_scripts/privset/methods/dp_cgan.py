@@ -48,7 +48,7 @@ class Config(Block):
     latent: Count = 100
     """Dimension of a code, uniform in [-1, 1]."""
     hidden: Count = 128
-    """Units of the one hidden layer of both networks."""
+    """Units of the one hidden layer of both networks; a multiple of 16."""
     label_outputs: bool = False
     """Whether the discriminator has an output per class, of which the label picks one; if not, it is told the label."""
     discriminator_optimiser: Literal["sgd", "adam"] = "sgd"

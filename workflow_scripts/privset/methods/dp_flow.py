@@ -5,8 +5,8 @@ The flow sees the lowest coefficients of the cosine transform in fixed units, bo
 the clipped gradients of the records' negative log-likelihoods, and Adam follows it. Samples are normal codes through the inverse
 flow and the inverse transform, the missing frequencies zero, the pixels clamped to [0, 1].
 
-No published program does this for images: Waites and Cummings train masked autoregressive flows, and "DP-HFlow" (Lee, Kim, Jeong,
-Ro, AAAI 2022) is for tables, without public code. The couplings, the transform and all hyper-parameters are ours.
+We found no published program that does this for images: Waites and Cummings train masked autoregressive flows, and "DP-HFlow"
+(Lee, Kim, Jeong, Ro, AAAI 2022) is for tables. The couplings, the transform and all hyper-parameters are ours.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ In each step a batch of generated images is compared with a Poisson batch of rec
 as a whole, is released with noise and goes on into the generator. There is no discriminator.
 
 The published program's noise would last for 20 times its steps, its check of the budget never fires, and its generated batch has
-the private batch's size. Here the noise is that of the steps, and the number of generated images is public.
+the private batch's size. Here the noise is that of the steps, and the number of generated images is public; new images have
+classes of their own, where the program takes the first ones again.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def transport(costs: Tensor, present: Tensor, *, largest: float, blur: float) ->
     for blurred in [*(blur * 2.0**k for k in range(halvings, 0, -1)), *[blur] * 10]:
         g = -blurred * torch.logsumexp((f - costs) / blurred + rows, dim=0, keepdim=True)
         f = -blurred * torch.logsumexp((g - costs) / blurred + columns, dim=1, keepdim=True)
-    return ((f + g - costs) / blur + rows + columns).exp()
+    return torch.where(present > 0, ((f + g - costs) / blur + rows + columns).exp(), 0.0)
 
 
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:

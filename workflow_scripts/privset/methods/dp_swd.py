@@ -1,13 +1,13 @@
 """DP-SWD: a generator learns from noisy projections of the records, by the sliced Wasserstein distance (Rakotomamonjy, Ralaivola,
 ICML 2021).
 
-In each step a batch of records is projected onto random directions and released with noise, record by record, in random order
-(Algorithm 1). Projections of generated images get noise of the same law, and along each direction the two samples are compared in
-sorted order: the Gaussian-smoothed distance, of which sorting is post-processing.
+In each step a batch of records is projected onto random directions and released with noise, record by record (Algorithm 1), here
+in random order. Projections of generated images get noise of the same law, and along each direction the two samples are compared
+in sorted order: the Gaussian-smoothed distance, of which sorting is post-processing.
 
-The authors' program (domain adaptation; none for generators is public) scales by the private batch's largest norm, and lets its
+The authors' program (domain adaptation; we found none for generators) scales by the private batch's largest norm, and lets its
 bound on the sensitivity of random directions fail with a part of delta. Here rows are cut to a public length, and directions are
-orthonormal: each as uniform as theirs, and together of sensitivity 1. A record's projections stand in the row of its class, so
+orthonormal, together of sensitivity 1. A record's projections stand in the row of its class, so
 that the distance is between classes, not between mixtures of them.
 """
 

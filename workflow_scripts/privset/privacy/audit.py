@@ -213,8 +213,9 @@ def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -
 
 def fresh(planned: Sequence[Planned], *, budget: Budget, seed: int) -> Bound:
     """Whether the noise is what the ledger says: four answers of the plan's first query about nothing but one black image, which
-    counts as nothing. They must lie on the grid, have the stated variance, and have nothing in common between coordinates and
-    between questions: noise that comes twice can be subtracted. No bound, but refuted at a deviation of SIGMAS standard ones."""
+    adds nothing, or, where a query has a whole batch, the same small vector each time. They must lie on the grid, have the stated
+    variance, and have nothing in common between coordinates and between questions: noise that comes twice can be subtracted. No
+    bound, but refuted at a deviation of SIGMAS standard ones."""
     first = replace(planned[0].asked, sampling_rate=1.0, count=4, share=1.0)
     (part,) = plan([first], budget)
     worst = MECHANISMS[first.mechanism]

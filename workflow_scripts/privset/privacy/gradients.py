@@ -259,9 +259,9 @@ def depends_on_place(
     weights_only: bool = False,
     compile: bool,
 ) -> bool:
-    """Whether a record's clipped gradient has other bits in another place of a micro-batch, or in a smaller one: libraries
-    compute the last rows of a product otherwise for some sizes, and a loss may mix records. Then removing a record would change
-    what all others contribute.
+    """Whether a record's gradient, clipped or not, has other bits in another place of a micro-batch, or in a smaller one:
+    libraries compute the last rows of a product otherwise for some sizes, and a loss may mix records. Then removing a record
+    would change what all others contribute.
 
     Looked at with images of waves, which are public, by the code that will run, once for a structure of network, and the code of
     inputs and loss.
@@ -275,23 +275,29 @@ def depends_on_place(
         images = (pixels * math.sqrt(2)).sin().view(size, *facts.shape)
         record, others = images[:1], images[1:]
         labels = torch.zeros(size, dtype=torch.int64, device=device)
-        seen = []
-        for rows in (size,) if compile else (size, least_rows(size, device)):
-            for place in (0, 1, rows // 2, rows - 1):
-                seen.append(
-                    clipped_gradient_sum(
-                        network,
-                        inputs(torch.cat([others[:place], record, others[place : rows - 1]]), labels[:rows]),
-                        labels[:rows],
-                        clip=1.0,
-                        loss=loss,
-                        present=(torch.arange(rows, device=device) == place).to(images),
-                        weights_only=weights_only,
-                        compile=compile,
-                        micro_batch=size,
-                    )
+        places = [
+            (rows, place)
+            for rows in ((size,) if compile else (size, least_rows(size, device)))
+            for place in (0, 1, rows // 2, rows - 1)
+        ]
+        differs = False
+        for clip in (1.0, 1e30):
+            seen = [
+                clipped_gradient_sum(
+                    network,
+                    inputs(torch.cat([others[:place], record, others[place : rows - 1]]), labels[:rows]),
+                    labels[:rows],
+                    clip=clip,
+                    loss=loss,
+                    present=(torch.arange(rows, device=device) == place).to(images),
+                    weights_only=weights_only,
+                    compile=compile,
+                    micro_batch=size,
                 )
-        _PLACES[key] = any(not torch.equal(seen[0], other) for other in seen[1:])
+                for rows, place in places
+            ]
+            differs = differs or any(not torch.equal(seen[0], other) for other in seen[1:])
+        _PLACES[key] = differs
     return _PLACES[key]
 
 

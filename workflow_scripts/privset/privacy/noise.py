@@ -58,9 +58,9 @@ def key_of(seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"privset noise {seed}".encode()).digest()[:16], "little")
 
 
-def stream(key: int, question: int, use: Literal["noise", "sample"]) -> np.random.Generator:
-    """The random numbers of one question, counted from 0."""
-    block = 2 * question + ("noise", "sample").index(use)
+def stream(key: int, question: int, use: Literal["noise", "sample", "order"]) -> np.random.Generator:
+    """The random numbers of one question, counted from 0: its noise, which records are in its batch, and in which order."""
+    block = 2**42 + question if use == "order" else 2 * question + ("noise", "sample").index(use)
     return np.random.Generator(AESCounter(key=key, counter=block << 64))
 
 

@@ -3,7 +3,8 @@
 A release is private because the sum to which noise is added moves by at most the stated sensitivity when a record does. Here that
 is looked at, for whatever a method really asks. It runs once over data, and what it asked and was answered is kept. Then it runs
 over neighbouring data, in a vault that gives the *same answers*, so that it asks the same questions, and batches have the same
-records but for the one. The sums before noise of both runs are compared, question by question.
+records but for the one. The sums before noise of both runs are compared, question by question. That the places of a batch's
+records (`projected_rows`) are uniform is a premise here, which `tests/unit/test_queries.py` looks at.
 """
 
 from __future__ import annotations
@@ -88,10 +89,12 @@ class Recorded(Vault):
 
     def _slots(self, sampling_rate: float, present: Tensor, size: int) -> Tensor:
         slots = super()._slots(sampling_rate, present, size)
-        uniforms = super()._uniforms()
-        if self._removed is not None or not uniforms[self._place] < sampling_rate:
+        if self._removed is not None:
             return slots
-        before = int((uniforms[: self._place] < sampling_rate).sum())
+        batch = torch.from_numpy(super()._uniforms() < sampling_rate) & self._Vault__finite
+        if not batch[self._place : self._place + 1].any():
+            return slots
+        before = int(batch[: self._place].sum())
         last = int(present.sum()) - 1
         return torch.cat([slots[:before], slots[last : last + 1], slots[before:last], slots[last + 1 :]])
 

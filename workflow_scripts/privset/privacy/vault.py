@@ -36,20 +36,12 @@ from privset.privacy.gradients import (
 )
 from privset.privacy.ledger import Ledger, Relation, Release
 
-SLOTS = 2**41
-"""Added to a question for the random order of its batch: numbers that no question has for itself."""
-
 
 def room(sampling_rate: float, records: int) -> int:
     """Places for a Poisson batch: for 12 standard deviations more records than expected. A larger batch, whose probability (below
     1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, loses its last records."""
     expected = sampling_rate * records
     return min(records, math.ceil((expected + 12 * math.sqrt(expected) + 12) / 32) * 32)
-
-
-def _orthonormal(directions: Tensor) -> bool:
-    eye = torch.eye(directions.shape[1], dtype=torch.float64, device=directions.device)
-    return bool(torch.linalg.matrix_norm(directions.T @ directions - eye) <= 1e-9)
 
 
 class Vault:
@@ -84,6 +76,7 @@ class Vault:
         self.device = images.device
         self._fixed_rows = images.device.type != "cpu"
         self.__images, self.__labels = images, labels
+        self.__finite = torch.isfinite(images).flatten(1).all(1)
         self.__key = key
         self.__ahead = noise.Ahead() if images.device.type == "cuda" else None
         self.__part: tuple[int, ...] | None = None
@@ -103,7 +96,7 @@ class Vault:
         inside = torch.isin(self.__labels, chosen)
         part = copy.copy(self)
         part.__part = tuple(classes)
-        part.__images, part.__labels = self.__images[inside], self.__labels[inside]
+        part.__images, part.__labels, part.__finite = self.__images[inside], self.__labels[inside], self.__finite[inside]
         part.facts = replace(self.facts, records=len(part.__images))
         if local_labels:
             part.__labels = (part.__labels[:, None] == chosen).int().argmax(1)
@@ -151,24 +144,26 @@ class Vault:
 
     def _slots(self, sampling_rate: float, present: Tensor, size: int) -> Tensor:
         """(B,) where the rows of a batch go among `size` places: to the first ones of a random order."""
-        order = noise.stream(self.__key, self._question + SLOTS, "sample").permutation(size)
+        order = noise.stream(self.__key, self._question, "order").permutation(size)
         return torch.from_numpy(order[: len(present)]).to(self.device)
 
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`.
+        """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`, and
+        one with NaN or infinity never.
 
-        On a GPU the batch has a fixed number of rows (`room`), the absent ones marked, so that the host need not wait to learn
-        its size; a batch that is larger loses its last records.
+        On a GPU the batch has a fixed number of rows (`room`), so that the host need not wait to learn its size: the absent ones
+        are zeros, of class 0, and marked. A batch that is larger loses its last records.
         """
-        mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device)
+        mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device) & self.__finite
         if not self._fixed_rows:
             rows = mask.nonzero().squeeze(1)
             present = self.__images.new_ones(len(rows))
         else:
             size = room(sampling_rate, self.facts.records)
             rows = torch.nonzero_static(mask, size=size, fill_value=-1).squeeze(1)
-            present = (rows >= 0).to(self.__images.dtype)
-            rows = rows.clamp(min=0)
+            there, rows = rows >= 0, rows.clamp(min=0)
+            images = torch.where(there.view(-1, 1, 1, 1), self.__images[rows], 0)
+            return images, self.__labels[rows] * there, there.to(self.__images.dtype)
         return self.__images[rows], self.__labels[rows], present
 
     def gradient_mean(
@@ -272,20 +267,23 @@ class Vault:
         """Any vector computed from a fresh Poisson batch, cut as a whole to L2 norm `clip`, with noise.
 
         `function` takes images (B, C, H, W) in normalised units, labels (B,) and presence (B,), 0 for rows that are padding,
-        and gives (dimension,). It may mix the records as it likes; B may be 0, and a vector with NaN or infinity counts as
-        zeros. What it leaves behind elsewhere, in a generator for instance, must not depend on the batch.
+        which are zeros, and gives (dimension,). It may mix the records as it likes; B may be 0, and a vector with NaN or
+        infinity counts as zeros. What it leaves behind elsewhere, in a generator for instance, must not depend on the batch.
 
         Neighbours: add or remove one. Nothing is known of how far one record moves the vector but that it stays within the ball
         of radius `clip`, so the sensitivity is the diameter, 2 * clip. Noise of standard deviation `noise_multiplier` times that.
 
-        Returns (dimension,). Raises BudgetExceeded before sampling.
+        Returns (dimension,). Raises BudgetExceeded before sampling, and ValueError for a result of another shape.
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         release = self._charge("batch_function", event, "add-or-remove-one", 2 * clip * (1 + noise.ROUNDING), dimension)
-        vector, factors = cut(function(*self._poisson_batch(sampling_rate)).detach()[None], clip, look=False)
-        return self._answer(vector[0] * factors, release, noise_multiplier)
+        vector = function(*self._poisson_batch(sampling_rate)).detach()
+        if vector.shape != (dimension,):
+            raise ValueError(f"the function of a batch gives {tuple(vector.shape)}, not ({dimension},)")
+        exact, factors = cut(vector[None], clip, look=False)
+        return self._answer(exact[0] * factors, release, noise_multiplier)
 
     def projected_rows(
         self,
@@ -298,29 +296,34 @@ class Vault:
     ) -> Tensor:
         """The records of a fresh Poisson batch one by one, seen along a few directions, in random order, with noise.
 
-        `rows` maps images (B, C, H, W) and labels (B,) to (B, d), each row from its own record alone; rows longer than `clip` in
-        L2 are scaled down to it, and rows with NaN or infinity count as zeros. They are multiplied with `directions` U (d, k),
-        float64 with orthonormal columns. The answer has `room` places, of which the batch takes as many as it has, drawn at
-        random. In its place a record has its k numbers in the row of its class, and zeros in the other classes'; the other places
-        are all zeros. Noise has standard deviation `noise_multiplier` times the sensitivity.
+        `rows` maps images (B, C, H, W) and labels (B,) to (B, d), each row from its own record alone, to the same bits whoever
+        else is there; rows longer than `clip` in L2 are scaled down to it, and rows with NaN count as zeros. They are multiplied
+        with `directions` U (d, k), float64 with orthonormal columns. The answer has `room` places, of which the batch takes as
+        many as it has, drawn at random. In its place a record has its k numbers in the row of its class, and zeros in the other
+        classes'; the other places are zeros. Noise has standard deviation `noise_multiplier` times the sensitivity.
 
         Neighbours: add or remove one record x. A batch in random places is a batch put into the places of a random order, with x
-        last, so x moves no other record: one place has x U instead of zeros, and |x U| <= |x| <= `clip`, for U U' is a
-        projection. So the sensitivity is `clip`, whatever is drawn. The product in float64 of a row of up to 2^24 numbers is off
-        by less than 2^-28 of it, within what ROUNDING adds.
+        last, so x moves no other record, unless the batch is beyond its room (`room`): one place has x U instead of zeros, and
+        |x U| <= |x| <= `clip`, for U U' is a projection. So the sensitivity is `clip`. Products in float64 may have other last
+        bits where a row more is there, in all by d sqrt(k room) 2^-52 of `clip` (Higham 2002, section 3.5), which is within what
+        ROUNDING adds while d sqrt(k room) is below 2^33.
 
         Returns (room, classes, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
         """
         if not clip > 0:
             raise ValueError(f"clip = {clip}: must be > 0")
         count, classes = directions.shape[1], self.facts.classes
-        if directions.dtype != torch.float64 or not _orthonormal(directions):
+        gram = directions.T @ directions
+        if gram.dtype != torch.float64 or not torch.linalg.matrix_norm(gram - torch.eye(count).to(gram)) <= 1e-9:
             raise ValueError("directions must be float64 with orthonormal columns (to 1e-9)")
         size = room(sampling_rate, self.facts.records)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         release = self._charge("projected_rows", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), size * classes * count)
         images, labels, present = (part[:size] for part in self._poisson_batch(sampling_rate))
-        exact, factors = cut(rows(images, labels), clip, look=self.device.type == "cpu")
+        given = rows(images, labels)
+        if given.ndim != 2 or len(given) != len(images):
+            raise ValueError(f"the rows of {len(images)} records are {tuple(given.shape)}, not ({len(images)}, d)")
+        exact, factors = cut(given, clip, look=self.device.type == "cpu")
         placed = torch.zeros(size, classes, count, device=self.device, dtype=torch.float64)
         placed[self._slots(sampling_rate, present, size), labels] = (exact * (factors * present)[:, None]) @ directions
         return self._answer(placed, release, noise_multiplier)
