@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import socket
+import sys
 import threading
 from dataclasses import replace
 
@@ -15,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 
 from privset import PrivsetError
 from privset.data import datasets, sources
@@ -180,62 +180,7 @@ def test_pinned_sums_are_whole(name):
     assert known.classes == 10
 
 
-OWN = {
-    "channels": 3,
-    "size": 8,
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.2, 0.2, 0.2],
-    "class_names": ["left", "right"],
-}
-
-
-def write_own(folder, format, images, labels):
-    """The same images in each of the three formats; the path to configure."""
-    folder.mkdir()
-    match format:
-        case "npz":
-            np.savez(folder / "part.npz", images=images, labels=labels)
-            return folder / "part.npz"
-        case "idx":
-            (folder / "part-images-idx3-ubyte").write_bytes(write_idx(images))
-            (folder / "part-labels-idx1-ubyte.gz").write_bytes(gzip.compress(write_idx(labels)))
-            return folder / "part"
-        case "imagefolder":
-            for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-                path = folder / OWN["class_names"][label] / f"{index:03d}.png"
-                path.parent.mkdir(exist_ok=True)
-                Image.fromarray(image).save(path)
-            return folder
-
-
-@pytest.mark.parametrize("format", ["npz", "idx", "imagefolder"])
-def test_a_dataset_of_ones_own_in_each_format(format, tmp_path):
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
-    paths = {part: str(write_own(tmp_path / part, format, images, labels)) for part in ("train", "test")}
-    own = {"mine": {**OWN, **paths, "format": format}}
-    sources.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
-    loaded, loaded_labels = datasets.load(tmp_path / "out", train=True)
-    assert loaded_labels.tolist() == labels.tolist()
-    assert np.allclose(loaded, images.transpose(0, 3, 1, 2) / 255)
-    known = datasets.describe(tmp_path / "out")
-    assert (known.class_names, known.augmentation, known.mean) == (("left", "right"), "none", (0.5, 0.5, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"size": 9}, "expected uint8"),
-        ({"class_names": ["left"]}, r"labels \[0, 1\] are not all in 0..0"),
-        ({"mean": [0.5]}, "mean needs one number for each of 3 channel"),
-        ({"train": "nowhere.npz"}, "nowhere.npz"),
-    ],
-)
-def test_a_mistake_in_ones_own_dataset_is_named(change, reason, tmp_path):
-    images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
-    paths = {part: str(write_own(tmp_path / part, "npz", images, labels)) for part in ("train", "test")}
-    own = {"mine": {**OWN, **paths, "format": "npz", **change}}
-    with pytest.raises(PrivsetError, match=reason):
-        sources.fetch("mine", tmp_path / "out", sources=[], directory=None, timeout=1, own=own, log=lambda line: None)
-    assert not (tmp_path / "out").exists()
+def test_the_digits_remedy_is_the_package_that_has_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(PrivsetError, match="Install scikit-learn, which has it"):
+        sources.fetch("digits", tmp_path, sources=[], directory=None, timeout=1, log=lambda line: None)

@@ -172,7 +172,7 @@ def test_limits_grow_with_the_work_and_the_attempt():
     ],
 )
 def test_the_files_of_ones_own_dataset_are_watched(tmp_path, form, train, names):
-    for name in (*names, "other.txt"):
+    for name in (*names, "other.txt", "folder/.DS_Store", "folder/cats/Thumbs.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     config = {**CONFIG, "datasets": {"mine": {"format": form, "train": str(tmp_path / train), "test": str(tmp_path / "missing")}}}

