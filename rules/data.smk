@@ -1,5 +1,8 @@
 # Fetch and verify a dataset. Everything after this works without a network.
 
+# A dataset of one's own may have a name that ends like this, and is fetched then: (?!) matches nothing.
+OWN_VALIDATION = "|".join(grids.own_validation(config)) or "(?!)"
+
 
 rule fetch:
     input:
@@ -11,7 +14,7 @@ rule fetch:
     benchmark:
         "results/benchmarks/fetch/{dataset}.tsv"
     wildcard_constraints:
-        dataset="(?![^/]*_validation/)[^/]+",
+        dataset=f"{OWN_VALIDATION}|(?![^/]*_validation/)[^/]+",
     localrule: True
     conda:
         "../envs/torch.yaml"
@@ -28,7 +31,7 @@ rule fetch:
         "../workflow_scripts/fetch.py"
 
 
-# NAME_validation: the last training records of NAME as a test half, to choose hyper-parameters by.
+# NAME_validation: training records of NAME as a test half, to choose hyper-parameters by.
 rule hold_out:
     input:
         expand("results/data/{{dataset}}/{file}", file=[*FILES, DESCRIPTION]),
@@ -38,6 +41,8 @@ rule hold_out:
         "results/logs/hold_out/{dataset}.log",
     benchmark:
         "results/benchmarks/hold_out/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=f"(?!(?:{OWN_VALIDATION})/)[^/]+",
     localrule: True
     conda:
         "../envs/torch.yaml"

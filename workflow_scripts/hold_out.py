@@ -1,4 +1,4 @@
-"""Rule hold_out: a dataset's last training records as a test half, to choose hyper-parameters by."""
+"""Rule hold_out: training records of a dataset as a test half, to choose hyper-parameters by."""
 
 from pathlib import Path
 

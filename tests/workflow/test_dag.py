@@ -116,6 +116,23 @@ def test_one_cell_of_any_preset_by_its_path(repository):
     assert plan(repository, "results/paper/sets/mnist/psg/eps0.5/spc50/seed3/set.npz") == {"fetch": 1, "synthesize": 1}
 
 
+def test_a_dataset_of_ones_own_may_be_called_like_a_held_out_part(repository, tmp_path):
+    config = yaml.safe_load((repository / "config.yaml").read_text())
+    block = {"format": "npz", "channels": 1, "size": 28, "mean": [0.5], "std": [0.5], "class_names": ["left", "right"]}
+    for part in ("train", "test"):
+        (tmp_path / part).touch()
+        block[part] = str(tmp_path / part)
+    config["datasets"] = {"x_validation": block, "x": block}
+    config["presets"]["quick"]["datasets"] = ["x_validation"]
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(config))
+    names = ("x_validation", "x_validation_validation", "mnist_validation")
+    cells = [f"results/quick/sets/{name}/psm/eps3/spc1/seed2/set.npz" for name in names]
+    # x_validation and mnist are fetched, and records of both held out
+    expected = {"fetch": 2, "hold_out": 2, "release": 3, "condense": 3}
+    assert plan(repository, *cells, "--configfile", str(path)) == expected
+
+
 def test_psms_sets_of_every_size_and_variant_come_from_one_release(repository, tmp_path):
     cells = [f"results/quick/sets/fashion_mnist_validation/psm/eps3/spc{spc}/seed2/set.npz" for spc in (1, 7, 50)]
     assert plan(repository, *cells) == {"fetch": 1, "hold_out": 1, "release": 1, "condense": 3}

@@ -10,7 +10,7 @@ with the original file name and time (2017-08-31) put back into the gzip header,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,9 +215,9 @@ def dataset(name: str, own: Mapping[str, Mapping[str, Any]]) -> Dataset:
     return DATASETS[name]
 
 
-def base_name(name: str) -> str:
-    """The dataset that `NAME_validation` (holdout.py) is a part of; any other name as it is."""
-    return name.removesuffix("_validation")
+def base_name(name: str, own: Container[str]) -> str:
+    """The dataset that `NAME_validation` (holdout.py) is a part of; any other name, and one of the user's `own`, as it is."""
+    return name if name in own else name.removesuffix("_validation")
 
 
 def describe(folder: Path) -> Dataset:

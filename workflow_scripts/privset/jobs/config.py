@@ -278,7 +278,8 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
     for name, preset in config["presets"].items():
         for what in ("dataset", "network"):
             for index, value in enumerate(preset[f"{what}s"]):
-                check(what, base_name(value) if what == "dataset" else value, f"presets.{name}.{what}s[{index}]")
+                meant = base_name(value, config.get("datasets", {})) if what == "dataset" else value
+                check(what, meant, f"presets.{name}.{what}s[{index}]")
         for kind in ("small_sets", "large_sets"):
             for network in set(preset["evaluation"][kind]) - {"default"}:
                 check("network", network, f"presets.{name}.evaluation.{kind}")

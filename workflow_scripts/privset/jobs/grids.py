@@ -68,8 +68,13 @@ def own_datasets(config: Config) -> Config:
 
 
 def checked_dataset(config: Config, cell: Cell) -> str:
-    choose("dataset", base_name(cell["dataset"]), [*DATASETS, *own_datasets(config)])
+    choose("dataset", base_name(cell["dataset"], own_datasets(config)), [*DATASETS, *own_datasets(config)])
     return cell["dataset"]
+
+
+def own_validation(config: Config) -> list[str]:
+    """Names of the user's own datasets that look like a held-out part (`holdout`) and are none."""
+    return [name for name in own_datasets(config) if base_name(name, ()) != name]
 
 
 def own_dataset(config: Config, cell: Cell) -> Config:

@@ -43,7 +43,8 @@ def synthesis_minutes(config: Config, cell: Cell, attempt: int) -> int:
     if "outer" not in values:
         return one_shot_minutes(config, cell, attempt)
     seconds = SECONDS[device]
-    images = dataset(base_name(cell["dataset"]), own_datasets(config)).classes * int(cell["spc"])
+    own = own_datasets(config)
+    images = dataset(base_name(cell["dataset"], own), own).classes * int(cell["spc"])
     steps = values.get("iterations", 1000) * values["outer"]
     training = values["inner"] * -(-images // values.get("batch_size", 256)) * seconds["training"]
     matching = values.get("batches", 10) * (seconds["private"] + images * seconds["image"])
