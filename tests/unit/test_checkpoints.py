@@ -221,6 +221,12 @@ def test_a_checkpoint_belongs_to_the_data_that_were_asked(tmp_path):
         assert seed is not None and vault.facts.records == 1437
         belonging.append(checkpoints.fingerprint(belongs_to))
     assert belonging[0] != belonging[1]
+    for cell["epsilon"], params["delta"], line in (
+        ("1001", 1e-5, "epsilon = 1001: must be at most 1000"),
+        ("1", 0.5, "delta = 0.5:"),
+    ):
+        with pytest.raises(PrivsetError, match=line):
+            cells.open_vault(job, folder, folder / "certificate.json")
 
 
 def test_a_cell_is_released_once_whatever_is_asked_later_and_however_its_job_ended(tmp_path):

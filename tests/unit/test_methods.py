@@ -210,6 +210,33 @@ def test_a_size_that_a_generator_cannot_make_is_one_line(name):
         module.synthesize(vault, module.Config.model_validate(GENERATORS[name]), run(1))
 
 
+PSG = {"psg": SMALL, "psg_prior": {"iterations": 1, "inner": 1, "batches": 1, "width": 4}, "psg_continual": SMALL}
+
+
+@pytest.mark.parametrize("name", [*PSG, "dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+def test_a_batch_of_more_records_than_there_are_is_one_line(name, make_vault):
+    """Before anything is asked; of a task it is its own records that count."""
+    module, vault = load(name), make_vault(images=DATA)
+    config = module.Config.model_validate({**GENERATORS, **PSG}[name] | {"batch_size": 41})
+    there = 8 if name == "psg_continual" else 40
+    line = f"batch_size = 41: more than there are records ({there}); choose a batch_size of at most {there}"
+    for ask in (lambda: module.synthesize(vault, config, run(1)), lambda: module.asks(config, lambda part: 8 if part else 40)):
+        with pytest.raises(PrivsetError) as error:
+            ask()
+        assert str(error.value) == line
+    assert vault.ledger.releases == []
+
+
+def test_a_task_without_records_is_one_line(make_vault):
+    labels = torch.arange(40) % 5  # of the classes 5 and 6, which come first, there are none
+    for name in ("psg_continual", "dpsgd"):
+        module = load(name) if name in PSG else load_releases(name)
+        config = module.Config.model_validate(SMALL) if name in PSG else module.ReleaseConfig(epochs=1, width=4)
+        act = module.synthesize if name in PSG else module.release
+        with pytest.raises(PrivsetError, match=r"more than there are records \(0\); each class or task needs records"):
+            act(make_vault(images=DATA, labels=labels), config, run(1))
+
+
 CGAN = {"label_outputs": True, "discriminator_optimiser": "adam", "momentum": 0.5}
 
 

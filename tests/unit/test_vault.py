@@ -187,6 +187,21 @@ def test_all_records_leave_only_under_an_infinite_budget(make_vault):
     assert vault.ledger.spent() == math.inf
 
 
+@pytest.mark.parametrize("delta", [0.5, 1.1e-3, 0.0, -1e-5, math.nan])
+def test_a_delta_that_promises_nothing_is_refused_when_the_vault_is_opened(make_vault, delta):
+    with pytest.raises(PrivsetError, match=rf"delta = {delta:g}: must be at most 0.001 and below 1/40, there being 40 records"):
+        make_vault(delta=delta)
+    assert make_vault(delta=delta, epsilon=math.inf).everything()  # not private anyway
+
+
+def test_delta_is_below_one_in_the_records(make_vault):
+    images = torch.zeros(2000, 1, 28, 28)
+    with pytest.raises(PrivsetError, match=r"delta = 0.0005: must be at most 0.001 and below 1/2000, there being 2000 records"):
+        make_vault(images=images, labels=torch.zeros(2000, dtype=torch.int64), delta=1 / 2000)
+    make_vault(images=images, labels=torch.zeros(2000, dtype=torch.int64), delta=0.99 / 2000)
+    assert make_vault(delta=1e-3).ledger.delta == 1e-3
+
+
 def test_neighbouring_relations_do_not_mix(make_vault, generator):
     vault = make_vault(epsilon=100)
     vault.feature_sums(lambda x, labels: x.flatten(1), dimension=784, clip=1.0, noise_multiplier=5.0, relation="replace-one")

@@ -18,7 +18,7 @@ from privset.jobs.run import Run
 from privset.jobs.seeds import cell_seed
 from privset.jobs.trajectory import Trajectory
 from privset.privacy.certificate import OS_ENTROPY, STATISTICS
-from privset.privacy.ledger import Ledger
+from privset.privacy.ledger import LARGEST_BUDGET, Ledger
 from privset.privacy.noise import fresh_key, key_of
 from privset.privacy.vault import Vault
 from privset.sets import arrays, files, mosaic
@@ -44,8 +44,11 @@ def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, 
     and what a checkpoint of its answers belongs to.
 
     The rule's params say delta, accountant and noise: "os", or "seeded", when batches and noise follow from the cell's name.
-    Raises PrivsetError if the cell was released before, which its `certificate` shows.
+    Raises PrivsetError if the cell was released before, which its `certificate` shows, and for a budget that promises nothing.
     """
+    epsilon = math.inf if job.cell["epsilon"] == "inf" else float(job.cell["epsilon"])
+    if LARGEST_BUDGET < epsilon < math.inf:
+        raise PrivsetError(f"epsilon = {epsilon:g}: must be at most {LARGEST_BUDGET}, for more promises nothing")
     asked = {key: job.params[key] for key in ("delta", "accountant", "noise")}
     refuse_second_release(certificate, noise=asked["noise"], resumes=lambda: True)
     pixels, labels = datasets.load(data, train=True)
@@ -55,7 +58,7 @@ def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, 
         facts.normalise(torch.from_numpy(pixels).to(job.device)),
         torch.from_numpy(labels).to(job.device),
         facts=facts,
-        epsilon=math.inf if job.cell["epsilon"] == "inf" else float(job.cell["epsilon"]),
+        epsilon=epsilon,
         delta=asked["delta"],
         accountant=asked["accountant"],
         key=fresh_key() if seed is None else key_of(seed),

@@ -71,7 +71,10 @@ def check(stated: Mapping[str, Any], path: Path) -> None:
         raise PrivsetError(f"{path}: not the arrays that {row} releases with its configuration; it was changed")
     entries = stated["ledger"]
     records = {tuple(entry["part"]) if "part" in entry else None: entry["records"] for entry in entries}
-    asked = module.asks(block, lambda part: records.get(part, 1))
+    try:
+        asked = module.asks(block, lambda part: records.get(part, 1))
+    except PrivsetError as error:
+        raise PrivsetError(f"{where}: its configuration does not fit its ledger ({error}); it was changed") from None
     extra = 1 + ROUNDING if stated["noise_stream"] == STREAM else 1
     for entry, ask in zip_longest(entries, asked):
         keys = ("mechanism", "neighbouring_relation", "count")

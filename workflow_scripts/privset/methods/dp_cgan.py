@@ -28,7 +28,7 @@ from privset.jobs.run import Run
 from privset.networks import optimisers
 from privset.networks.generators import DenseGenerator, sampled
 from privset.privacy.gradients import clipped_gradient_sum
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-CGAN", family="generator")
@@ -69,7 +69,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """One gradient per step."""
-    rate = config.batch_size / records(None)
+    rate = rate_of(config.batch_size, records(None))
     return [Asked(mechanism="gradient_mean", sensitivity=config.clip, count=config.steps, sampling_rate=rate)]
 
 
@@ -96,7 +96,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the generator as it is in the end."""
     facts, device, classes = vault.facts, vault.device, vault.facts.classes
-    sampling_rate = config.batch_size / facts.records
+    sampling_rate = rate_of(config.batch_size, facts.records)
     noise_multiplier = vault.ledger.calibrate(sampling_rate=sampling_rate, releases=config.steps)
     generator = DenseGenerator(latent=config.latent, classes=classes, hidden=config.hidden, shape=facts.shape)
     generator = initialise(generator.to(device), run.generator)

@@ -24,7 +24,7 @@ from privset.jobs.run import Run
 from privset.networks import optimisers
 from privset.networks.flows import ImageFlow
 from privset.networks.weights import initialise
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP flow", family="generator")
@@ -55,7 +55,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """One gradient per step."""
-    rate = config.batch_size / records(None)
+    rate = rate_of(config.batch_size, records(None))
     return [Asked(mechanism="gradient_mean", sensitivity=config.clip, count=config.steps, sampling_rate=rate)]
 
 
@@ -67,7 +67,7 @@ def negative(log_densities: Tensor, labels: Tensor) -> Tensor:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the flow as it is in the end."""
     facts, device = vault.facts, vault.device
-    sampling_rate = config.batch_size / facts.records
+    sampling_rate = rate_of(config.batch_size, facts.records)
     noise_multiplier = vault.ledger.calibrate(sampling_rate=sampling_rate, releases=config.steps)
     network = ImageFlow(
         shape=facts.shape,

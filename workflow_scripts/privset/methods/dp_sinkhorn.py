@@ -26,7 +26,7 @@ from privset.jobs.run import Run
 from privset.networks import optimisers
 from privset.networks.generators import DeconvolutionGenerator, sampled
 from privset.networks.weights import initialise
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-Sinkhorn", family="generator")
@@ -65,7 +65,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """The gradient of one batch per step; the sensitivity is the diameter of the ball."""
-    rate = config.batch_size / records(None)
+    rate = rate_of(config.batch_size, records(None))
     return [Asked(mechanism="batch_function", sensitivity=2 * config.clip, count=config.steps, sampling_rate=rate)]
 
 
@@ -97,7 +97,7 @@ def transport(costs: Tensor, present: Tensor, *, largest: float, blur: float) ->
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the generator as it is in the end."""
     facts, device = vault.facts, vault.device
-    pixels, sampling_rate = facts.channels * facts.size**2, config.batch_size / facts.records
+    pixels, sampling_rate = facts.channels * facts.size**2, rate_of(config.batch_size, facts.records)
     noise_multiplier = vault.ledger.calibrate(sampling_rate=sampling_rate, releases=config.steps)
     generator = DeconvolutionGenerator(
         latent=config.latent, classes=facts.classes, width=config.width, channels=facts.channels, size=facts.size

@@ -27,7 +27,7 @@ from privset.networks import optimisers
 from privset.networks.cosine_transform import waves
 from privset.networks.generators import ConditionalGenerator, sampled
 from privset.networks.weights import initialise
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-SWD", family="generator")
@@ -59,7 +59,7 @@ class Config(Block):
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """One noisy batch per step."""
-    rate = config.batch_size / records(None)
+    rate = rate_of(config.batch_size, records(None))
     return [Asked(mechanism="projected_rows", sensitivity=config.clip, count=config.steps, sampling_rate=rate)]
 
 
@@ -71,7 +71,7 @@ def distance(ours: Tensor, theirs: Tensor) -> Tensor:
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the generator as it is in the end."""
     facts, device = vault.facts, vault.device
-    sampling_rate = config.batch_size / facts.records
+    sampling_rate = rate_of(config.batch_size, facts.records)
     noise_multiplier = vault.ledger.calibrate(sampling_rate=sampling_rate, releases=config.steps)
     generator = ConditionalGenerator(latent=config.latent, classes=facts.classes, channels=facts.channels, size=facts.size)
     generator = initialise(generator.to(device), run.generator)

@@ -20,7 +20,7 @@ from privset.jobs.blocks import Block, Count, Positive, parse
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="DP-SGD classifier", family="classifier", releases="dpsgd", tasks=True)
@@ -75,11 +75,16 @@ def whole(arrays: Mapping[str, Any], config: ReleaseConfig) -> bool:
     return lengths == {len(tasks.ORDER) // tasks.PER_TASK} and arrays["0.weight"].shape[1] == config.width
 
 
+def _rate(config: ReleaseConfig, records: int) -> float:
+    """A task with fewer records than a batch has them all in each."""
+    return rate_of(min(config.batch_size, records), records)
+
+
 def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """Of the records of each task, a gradient per step."""
     made = []
     for part in tasks.sequence(len(tasks.ORDER)):
-        rate = min(1.0, config.batch_size / records(part))
+        rate = _rate(config, records(part))
         count = config.epochs * int(1 / rate)
         made.append(Asked(mechanism="gradient_mean", sensitivity=config.clip, count=count, sampling_rate=rate, part=part))
     return made
@@ -108,7 +113,7 @@ def release(vault: Vault, config: ReleaseConfig, run: Run) -> Weights:
 
     def task(classes: tuple[int, ...], kept: list[list[Tensor]], run: Run) -> list[list[Tensor]]:
         part = vault.part(classes)
-        sampling_rate = min(1.0, config.batch_size / part.facts.records)
+        sampling_rate = _rate(config, part.facts.records)
         steps = config.epochs * int(1 / sampling_rate)
         noise_multiplier = part.ledger.calibrate(sampling_rate=sampling_rate, releases=steps)
         run.start(steps)

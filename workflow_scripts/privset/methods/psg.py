@@ -19,7 +19,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import classifiers, compiled, optimisers, siamese
-from privset.privacy.ledger import Asked
+from privset.privacy.ledger import Asked, rate_of
 from privset.privacy.vault import Vault
 
 METHOD = Method(title="PSG", family="optimised set")
@@ -134,7 +134,7 @@ def match(
     Returns the set after `config.iterations` networks (exactly as many private steps as were calibrated for).
     """
     facts = vault.facts
-    sampling_rate = config.batch_size / facts.records
+    sampling_rate = rate_of(config.batch_size, facts.records)
     noise_multiplier = vault.ledger.calibrate(
         sampling_rate=sampling_rate,
         releases=config.iterations * config.outer * config.batches,
@@ -198,7 +198,7 @@ def match(
 def asks(config: Matching, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
     """What the configuration asks of the private data, given how many records there are (or a part has)."""
     count = config.iterations * config.outer * config.batches
-    rate = config.batch_size / records(None)
+    rate = rate_of(config.batch_size, records(None))
     return [Asked(mechanism="gradient_mean", sensitivity=config.clip, count=count, sampling_rate=rate)]
 
 

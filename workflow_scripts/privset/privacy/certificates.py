@@ -20,15 +20,10 @@ import pydantic
 from privset import PrivsetError
 from privset.privacy import accounting
 from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, STATISTICS, Certificate
-from privset.privacy.ledger import Ledger, Release, compositions
+from privset.privacy.ledger import LARGEST_BUDGET, LARGEST_DELTA, Ledger, Release, compositions
 from privset.privacy.noise import DIMENSION, RECORDS, STREAM, grid
 from privset.sets.arrays import read_set, read_statistics
 from privset.sets.files import matching_certificate, sha256
-
-LARGEST_BUDGET = 1000
-"""Epsilon of a private set, at most: with hardly any noise its accountants would take minutes."""
-LARGEST_DELTA = 1e-3
-
 
 # --------------------------------------------------------------------------------------------------- what follows from what
 

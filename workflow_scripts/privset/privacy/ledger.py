@@ -12,10 +12,16 @@ from typing import Any, Literal
 
 import dp_accounting
 
+from privset import PrivsetError
 from privset.privacy import accounting
 from privset.privacy.noise import grid
 
 Relation = Literal["add-or-remove-one", "replace-one"]
+
+LARGEST_BUDGET = 1000
+"""Epsilon of a private set, at most: with hardly any noise its accountants would take minutes."""
+LARGEST_DELTA = 1e-3
+"""Of a private set, at most, and it is below one in the number of records: a mechanism that publishes one of them has that."""
 
 
 class BudgetExceeded(RuntimeError):
@@ -86,6 +92,24 @@ def compositions(releases: Iterable[Release]) -> list[list[accounting.Counted]]:
     if len(set(members)) < len(members):
         raise ValueError(f"the parts {', '.join(map(str, parts))} of the records overlap")
     return [[(r.event, r.count) for r in releases if r.part in (None, part)] for part in parts or [None]]
+
+
+def check_delta(delta: float, records: int) -> None:
+    """Raises PrivsetError for a delta that promises nothing; `certificates.verify` refuses it too."""
+    if not 0 < delta <= LARGEST_DELTA or delta * records >= 1:
+        limit = f"at most {LARGEST_DELTA:g} and below 1/{records}, there being {records} records"
+        raise PrivsetError(f"delta = {delta:g}: must be {limit}; a larger one lets a record be published as it is")
+
+
+def rate_of(batch_size: int, records: int) -> float:
+    """The sampling rate at which a Poisson batch has `batch_size` of so many records on average.
+
+    Raises PrivsetError if there are not so many.
+    """
+    if not 0 < batch_size <= records:
+        remedy = f"choose a batch_size of at most {records}" if records else "each class or task needs records"
+        raise PrivsetError(f"batch_size = {batch_size}: more than there are records ({records}); {remedy}")
+    return batch_size / records
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from privset.privacy.gradients import (
     plain,
     released,
 )
-from privset.privacy.ledger import Ledger, Relation, Release
+from privset.privacy.ledger import Ledger, Relation, Release, check_delta
 
 
 def room(sampling_rate: float, records: int) -> int:
@@ -71,6 +71,8 @@ class Vault:
             raise ValueError(f"{len(images)} images and {len(labels)} labels, but {facts.records} records are announced")
         if facts.records > noise.RECORDS:
             raise PrivsetError(f"{facts.records} records: the proof in privacy/noise.py covers at most {noise.RECORDS}")
+        if math.isfinite(epsilon):
+            check_delta(delta, facts.records)
         self.facts = facts
         self.ledger = Ledger(epsilon=epsilon, delta=delta, accountant=accountant)
         self.device = images.device
