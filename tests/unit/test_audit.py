@@ -50,12 +50,11 @@ def at_release_level(planned, budget, *, questions=100, seed=0):
 @pytest.mark.parametrize("kind", WORST)
 @pytest.mark.parametrize(("epsilon", "least"), [(1.0, 0.5), (10.0, 8.0)])
 def test_at_release_level_the_bound_comes_near_the_claim_and_not_above(kind, epsilon, least):
-    questions = 400 if alone(WORST[kind]) else 200
-    found = bound(WORST[kind], epsilon, questions=questions)
+    found = bound(WORST[kind], epsilon)
     assert least <= found.epsilon <= epsilon and not found.refuted
     assert found.assumption_free <= epsilon
-    canaries = 10 if alone(WORST[kind]) else 1024  # ten times as many runs, of one canary each
-    assert found.draws == questions // sum(asked.count for asked in WORST[kind]) * canaries
+    canaries = 20 if alone(WORST[kind]) else 1024  # twenty times as many runs, of one canary each
+    assert found.draws == 200 // sum(asked.count for asked in WORST[kind]) * canaries
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 10.0])
@@ -272,7 +271,7 @@ def test_a_planted_fault_is_found_at_release_level(kind, epsilon, fault, monkeyp
     budget = Budget(epsilon=epsilon, delta=1e-5)
     planned = audit.plan(WORST[kind], budget)
     fault(monkeypatch)
-    found = at_release_level(planned, budget, questions=200 if alone(WORST[kind]) else 100)
+    found = at_release_level(planned, budget)
     assert found.epsilon > 1.2 * epsilon and found.refuted
 
 

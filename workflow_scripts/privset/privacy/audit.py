@@ -174,11 +174,11 @@ Transcripts = list[tuple[np.ndarray, np.ndarray]]
 
 
 def transcripts(planned: Sequence[Planned], *, budget: Budget, questions: int, seed: int) -> Transcripts:
-    """As many as take about `questions` questions, from ten to two hundred; where a run has one canary, and is faster, ten times
-    as many questions, and at least forty runs."""
+    """As many as take about `questions` questions, from ten to two hundred; where a run has one canary, and is faster, twenty
+    times as many questions, and as many runs as that allows."""
     count = sum(part.asked.count for part in planned)
     alone = MECHANISMS[planned[0].asked.mechanism].alone
-    runs = max(40, 10 * questions // count) if alone else min(200, max(10, questions // count))
+    runs = max(10, 20 * questions // count) if alone else min(200, max(10, questions // count))
     return [transcript(planned, budget=budget, seed=seed + run) for run in range(runs)]
 
 
