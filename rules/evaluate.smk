@@ -3,8 +3,7 @@
 
 rule evaluate:
     input:
-        images=SET,
-        certificate=CERTIFICATE,
+        unpack(of(grids.set_behind)),
         data=of(grids.data_files),
     output:
         metrics=METRICS,
@@ -25,6 +24,7 @@ rule evaluate:
         runtime=need(needs.evaluation_minutes),
     params:
         schedule=of(grids.schedule),
+        per_class=of(grids.images_per_class),
         code=code_digest("evaluate"),
         checkpoint=f"results/{{preset}}/checkpoints/{grids.RUN}.pt",
     message:

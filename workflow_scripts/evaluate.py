@@ -13,6 +13,8 @@ def main(smk):
         data, network = Path(smk.input.data[0]).parent, job.cell["network"]
         known, test = datasets.describe(data), datasets.load(data, train=False)
         made = arrays.read_set(Path(smk.input.images), classes=known.classes, shape=known.shape)
+        if smk.params.per_class is not None:
+            made = arrays.first_of_each_class(made, smk.params.per_class)
         stated = files.matching_certificate(Path(smk.input.images), Path(smk.input.certificate))
         schedule = job.parse(training.Schedule, smk.params.schedule, "evaluation")
         file = job.checkpoint(set=stated["set_sha256"])

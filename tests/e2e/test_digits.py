@@ -73,6 +73,14 @@ def test_every_set_is_whole_certified_and_balanced(finished):
                 assert np.allclose(snapshots["images"][-1], made.images)
 
 
+def test_a_smaller_size_of_a_generator_is_of_its_one_set(finished):
+    path, _ = finished
+    result = files.read_json(path / "results/tiny/metrics/digits/dp_merf/eps10/spc2/seed0/convnet.json")
+    whole = files.read_json(path / CELLS / "dp_merf/eps10/spc20/seed0/certificate.json")
+    assert result["images"] == 20 and result["certificate"]["set_sha256"] == whole["set_sha256"]
+    assert not (path / CELLS / "dp_merf/eps10/spc2").exists()
+
+
 def test_sets_of_one_release_share_its_expenditure(finished):
     path, _ = finished
     stated = [files.read_json(path / CELLS / f"psm/eps10/spc{spc}/seed0/certificate.json") for spc in (2, 10)]

@@ -55,6 +55,15 @@ def cell(tmp_path):
     return tmp_path
 
 
+def test_the_first_images_of_each_class():
+    images, labels = a_set(35)
+    cut = arrays.first_of_each_class(arrays.Set(images, labels), 2)
+    assert cut.labels.tolist() == [*range(10), *range(10)] and np.array_equal(cut.images, images[:20])
+    assert len(arrays.first_of_each_class(arrays.Set(images, labels), 4)) == 35  # five classes have three
+    with pytest.raises(PrivsetError, match="cannot be cut"):
+        arrays.first_of_each_class(arrays.Set(images, labels, tiles=2), 2)
+
+
 def test_a_set_is_read_as_it_was_written(tmp_path):
     images, labels = a_set()
     arrays.write_set(tmp_path / "set.npz", arrays.Set(images, labels))

@@ -62,6 +62,22 @@ def test_runs_of_a_table(table, methods, networks, epsilons):
         assert {run["spc"] for run in runs if run["method"] == "psg"} == {"1", "10", "20", "50"}
 
 
+def test_a_smaller_size_of_a_generator_is_of_its_largest_set():
+    run = {**QUICK, "dataset": "mnist", "epsilon": "10", "seed": "0"}
+    for method, spc, behind in [("dp_flow", "10", "1000"), ("dp_merf", "50", "1000"), ("psg", "20", "20"), ("psm", "50", "50")]:
+        found = grids.set_behind(CONFIG, {**run, "method": method, "spc": spc})
+        assert found["images"] == f"results/quick/sets/mnist/{method}/eps10/spc{behind}/seed0/set.npz"
+        cut = grids.images_per_class(CONFIG, {**run, "method": method, "spc": spc})
+        assert cut == (int(spc) if behind != spc else None)
+    for spc in ("1000", "2000"):  # there is one, or a smaller one does not have as many
+        assert grids.images_per_class(CONFIG, {**run, "method": "dp_flow", "spc": spc}) is None
+        assert f"/spc{spc}/" in grids.set_behind(CONFIG, {**run, "method": "dp_flow", "spc": spc})["images"]
+    assert "/spcall/" in grids.set_behind(CONFIG, {**run, "method": "real", "epsilon": "inf", "spc": "all"})["images"]
+    two = edited(methods={"dp_flow": {"spc": [10, 1000]}})
+    assert grids.images_per_class(two, {**run, "method": "dp_flow", "spc": "10"}) is None
+    assert grids.images_per_class(two, {**run, "method": "dp_flow", "spc": "20"}) == 20
+
+
 def test_an_audit_has_every_private_row_with_its_smallest_set():
     rows = {cell["method"] for cell in grids.audit_cells(CONFIG, QUICK)}
     assert rows == {

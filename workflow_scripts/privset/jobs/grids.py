@@ -165,6 +165,22 @@ def releases_behind(config: Config, cell: Cell) -> dict[str, str]:
     return {"statistics": f"{folder}/statistics.npz", "certificate": f"{folder}/certificate.json"}
 
 
+def images_per_class(config: Config, cell: Cell) -> int | None:
+    """How many images of each class an evaluation takes from a generator's largest set, because the preset has no set of that
+    size: a smaller set needs no training and no release of its own. None where it takes the cell's whole set."""
+    sizes = method_block(preset_of(config, checked(config, cell)), cell["method"]).get("spc")
+    if rows.described(cell["method"]).family != "generator" or not isinstance(sizes, list):
+        return None
+    return int(cell["spc"]) if int(cell["spc"]) not in sizes and int(cell["spc"]) < max(sizes) else None
+
+
+def set_behind(config: Config, cell: Cell) -> dict[str, str]:
+    """The set that an evaluation trains on, and its certificate."""
+    if images_per_class(config, cell) is not None:
+        cell = {**cell, "spc": max(method_block(preset_of(config, cell), cell["method"])["spc"])}
+    return {"images": SET.format_map(cell), "certificate": CERTIFICATE.format_map(cell)}
+
+
 def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
     """How a network is trained on sets of a size: the default of the size class, overlaid by the network's own entries."""
     choose("network", network, list(preset["networks"]))

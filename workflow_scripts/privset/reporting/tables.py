@@ -183,7 +183,7 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
         notes=(
             f"Mean ± standard deviation over sets, or over the networks of one set; n (sets x networks): {', '.join(counts)}.",
             f"Protocols: {'; '.join(rules)}.",
-            "A generator's set of any size comes from one training with the same budget; PSG is run for each "
+            "A generator's sizes below its own are the first images per class of its one set; PSG is run for each "
             "size; PSM computes every size from the same releases. '-': the method does not give such a size in this preset.",
         ),
     )

@@ -46,6 +46,14 @@ class Set:
         return len(self.images)
 
 
+def first_of_each_class(made: Set, count: int) -> Set:
+    """The first `count` images of each class, all where there are fewer, in the set's order. One image is one training image."""
+    if made.tiles > 1 or made.soft_labels is not None:
+        raise PrivsetError("a set of tiles or with soft labels cannot be cut")
+    keep = np.sort(np.concatenate([np.flatnonzero(made.labels == label)[:count] for label in np.unique(made.labels)]))
+    return Set(made.images[keep], made.labels[keep])
+
+
 def write_set(path: Path, made: Set) -> None:
     check_set(made, classes=None, where=str(path))
     arrays = {"images": made.images, "labels": made.labels}
