@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from privset import PrivsetError
 from privset.privacy import accounting
 
 RATE = 256 / 60_000
@@ -75,7 +76,7 @@ def test_renyi_divergences_at_fractional_orders_are_the_integral(rate, sigma):
     z = np.linspace(-60 * sigma, 60 * sigma, 400_001)
     density = -(z**2) / (2 * sigma**2) - 0.5 * math.log(2 * math.pi * sigma**2)
     ratio = np.logaddexp(math.log1p(-rate), math.log(rate) + (2 * z - 1) / (2 * sigma**2))
-    for order, ours in zip(accounting.ORDERS, accounting._rdp(rate, sigma), strict=True):
+    for order, ours in zip(accounting.ORDERS, accounting._rdp(accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=rate)), strict=True):
         if order <= 10:
             integral = logsumexp(density + order * ratio) + math.log(z[1] - z[0])
             assert ours == pytest.approx(integral / (order - 1), rel=1e-5, abs=1e-9)
@@ -129,3 +130,74 @@ def test_small_budgets_need_large_orders_and_others_do_not(epsilon, order):
     assert accounting.rdp_epsilon(counted, 1e-5) == accounting.rdp_epsilon(counted, 1e-5, orders=enough)
     fewer = tuple(known for known in accounting.ORDERS if known < 64)
     assert (accounting.rdp_epsilon(counted, 1e-5, orders=fewer) > epsilon) == (epsilon == 0.1)
+
+
+# ------------------------------------------------------------------------------------------------- one of many shards
+
+POINTS, STEP = np.linspace(-12, 12, 2401, retstep=True)
+
+
+def mixture(weights, centres, sigma):
+    return sum(weight * norm.pdf(POINTS, centre, sigma) for weight, centre in zip(weights, centres, strict=True)) * STEP
+
+
+def divergence(one, other, epsilon):
+    """Hockey-stick, of probabilities on a grid."""
+    return float(np.maximum(one - math.exp(epsilon) * other, 0).sum())
+
+
+def delta(shards, sigma, count, epsilon):
+    event = accounting.gaussian_event(noise_multiplier=sigma, shards=shards)
+    return accounting.privacy_loss([(event, count)], interval=1e-3).get_delta_for_epsilon(epsilon)
+
+
+@pytest.mark.parametrize(("shards", "sigma"), [(4, 0.7), (20, 0.7), (20, 2.0)])
+@pytest.mark.parametrize("others", [-0.5, 0.5, 0.0, None], ids=["absent", "present", "between", "both"])
+def test_neighbours_of_one_shard_are_within_its_privacy_loss(shards, sigma, others):
+    """Answers at 1/2 with the record and at -1/2 without it, wherever the other shards' are; once and twice, on a grid."""
+    centres = [others] if others is not None else [-0.5, 0.5]
+    rest = [(1 - 1 / shards) / len(centres)] * len(centres)
+    there, gone = (mixture([*rest, 1 / shards], [*centres, own], sigma) for own in (0.5, -0.5))
+    for first, second in ((there, gone), (gone, there)):
+        for epsilon in (-1.0, -0.3, 0.0, 0.1, 0.5, 1.0, 2.0):
+            assert divergence(first, second, epsilon) <= delta(shards, sigma, 1, epsilon) + 1e-6
+        twice = [np.outer(part, part) for part in (first, second)]
+        for epsilon in (0.0, 0.2, 1.0):
+            assert divergence(*twice, epsilon) <= delta(shards, sigma, 2, epsilon) + 1e-6
+    if others == -0.5:  # the worst case: no other bound is lower
+        for epsilon in (0.0, 0.1, 0.5, 1.0):
+            assert divergence(there, gone, epsilon) == pytest.approx(delta(shards, sigma, 1, epsilon), rel=5e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [2, 5, 16])
+def test_renyi_divergence_of_one_shard_is_above_the_integral(order):
+    for shards, sigma in ((4, 1.0), (20, 2.0)):
+        (bound,) = accounting._rdp(accounting.gaussian_event(noise_multiplier=sigma, shards=shards), (order,))
+        for others in (-0.5, 0.0, 0.5):
+            there, gone = (mixture([1 - 1 / shards, 1 / shards], [others, own], sigma) for own in (0.5, -0.5))
+            for first, second in ((there, gone), (gone, there)):
+                divergence = logsumexp(order * np.log(first) + (1 - order) * np.log(second)) / (order - 1)
+                assert 0 < divergence <= bound
+
+
+@pytest.mark.parametrize(
+    ("shards", "count", "epsilon", "needed"),
+    [(1000, 20_000, 10, 0.508), (1000, 20_000, 1, 1.338), (100, 1000, 10, 0.636), (100, 1000, 1, 2.708), (50, 1000, 10, 0.854)],
+)
+def test_noise_for_one_of_many_shards(shards, count, epsilon, needed):
+    """To 0.001, the multipliers that another program found with dp-accounting; privacy loss distributions find less spent."""
+    for noise_multiplier, low in ((needed + 0.001, False), (needed - 0.001, True)):
+        events = [(accounting.gaussian_event(noise_multiplier=noise_multiplier, shards=shards), count)]
+        assert (accounting.rdp_epsilon(events, 1e-5) > epsilon) == low
+    assert accounting.pld_epsilon(events, 1e-5) < 0.75 * epsilon
+
+
+def test_one_shard_is_all_of_them_and_samples_have_no_shards():
+    assert accounting.gaussian_event(noise_multiplier=1.0, shards=1) == accounting.gaussian_event(noise_multiplier=1.0)
+    with pytest.raises(PrivsetError, match="shards = 3: must be at least 1, and records are sampled in one way"):
+        accounting.gaussian_event(noise_multiplier=1.0, shards=3, sampling_rate=0.5)
+    event = accounting.gaussian_event(noise_multiplier=1.5, shards=7)
+    assert accounting.event_from_dict(accounting.event_to_dict(event)) == event
+    assert accounting.parameters(accounting.with_noise(event, 3.0)) == (1 / 7, 3.0)
+    with pytest.raises(ValueError, match=r"gaussian-of-one-shard with sampling_rate = 0\.15"):
+        accounting.event_from_dict({"kind": "gaussian-of-one-shard", "sampling_rate": 0.15, "noise_multiplier": 1.0})

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from privset.data.datasets import PublicFacts
 from privset.networks import classifiers
 from privset.networks.weights import initialise
-from privset.privacy import gradients
+from privset.privacy import gradients, places
 from privset.privacy.gradients import _columns, clipped_gradient_sum, per_record_gradients
 
 
@@ -224,8 +224,8 @@ def test_a_loss_that_mixes_records_is_found():
         return (outputs[:, 0] - outputs[:, 0].mean()).square()
 
     device = torch.device("cpu")
-    assert not gradients.depends_on_place(network, facts, device, loss=softplus, compile=False)
-    assert gradients.depends_on_place(network, facts, device, loss=mixed, compile=False)
+    assert not places.depends_on_place(network, facts, device, loss=softplus, compile=False)
+    assert places.depends_on_place(network, facts, device, loss=mixed, compile=False)
 
 
 def test_a_network_whose_gradients_depend_on_the_place_in_the_batch_is_found(monkeypatch, generator):
@@ -233,7 +233,7 @@ def test_a_network_whose_gradients_depend_on_the_place_in_the_batch_is_found(mon
     facts = PublicFacts(records=1, classes=10, channels=1, size=28, mean=(0.5,), std=(0.5,))
     for name, options in (("convnet", {"width": 16}), ("convnet", {"width": 32}), ("mlp", {}), ("lenet", {})):
         network = classifiers.build(name, channels=1, classes=10, size=28, generator=generator, **options)
-        assert not gradients.depends_on_place(network, facts, torch.device("cpu"), compile=False), name
+        assert not places.depends_on_place(network, facts, torch.device("cpu"), compile=False), name
     network = classifiers.build("convnet", channels=1, classes=10, size=28, width=8, generator=generator)
     original = gradients.per_record_gradients
 
@@ -242,5 +242,5 @@ def test_a_network_whose_gradients_depend_on_the_place_in_the_batch_is_found(mon
         return [part * (1 + 1e-6 * torch.arange(len(part))[:, None]) for part in made]
 
     monkeypatch.setattr(gradients, "per_record_gradients", shifted)
-    assert gradients.depends_on_place(network, facts, torch.device("cpu"), compile=False)
-    gradients._PLACES.clear()
+    assert places.depends_on_place(network, facts, torch.device("cpu"), compile=False)
+    places._PLACES.clear()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from privset.privacy import noise
+from privset.privacy import batches, noise
 from privset.privacy import vault as vaults
 from privset.privacy.ledger import BudgetExceeded
 from privset.privacy.noise import ROUNDING
@@ -143,11 +143,11 @@ def test_a_batch_beyond_its_room_loses_its_last_records(make_vault, monkeypatch)
 def test_a_room_is_large_enough_for_any_batch_that_will_be_seen():
     """Chernoff's bound on a Poisson batch beyond it, at rates from the smallest to the paper's."""
     for expected in (0.01, 1, 5, 50, 256, 600, 5000):
-        size = vaults.room(expected / 200_000, 200_000)
+        size = batches.room(expected / 200_000, 200_000)
         assert size >= expected
         log = -expected + size * (1 + math.log(expected / size))  # P(X >= size) <= exp(-m) (e m / size)^size
         assert log < math.log(1e-24), (expected, size)
-    assert vaults.room(1.0, 40) == 40
+    assert batches.room(1.0, 40) == 40
 
 
 def test_directions_that_are_not_orthonormal_are_refused_before_the_budget(make_vault):

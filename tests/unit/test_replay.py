@@ -15,6 +15,7 @@ from privset.data.datasets import PublicFacts
 from privset.jobs.run import Run
 from privset.methods import psm_releases
 from privset.networks import classifiers
+from privset.privacy import ensembles
 from privset.privacy import vault as vaults
 from privset.privacy.audit import Budget
 from privset.privacy.replay import replay
@@ -96,6 +97,47 @@ def projected_rows(vault):
             )
 
 
+class Member(nn.Module):
+    """A small convolutional critic."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 5, stride=4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+
+    def forward(self, images, labels):
+        return self.body(images).gather(1, labels[:, None])[:, 0]
+
+
+def of_ensemble(query, **options):
+    """Questions to six members that learn in between, about images that depend on the answers before."""
+
+    def told_apart(member, images, labels):
+        return nn.functional.softplus(-member(images, labels)).mean() + nn.functional.softplus(member(generated, few)).mean()
+
+    def ask(vault):
+        nonlocal generated
+        generator = torch.Generator().manual_seed(0)
+        generated = torch.randn(3, 1, SIZE, SIZE, generator=generator)
+        ensemble = vault.ensemble(Member(), members=6, generator=generator, learning_rate=0.01)
+        for _ in range(4):
+            for _ in range(3):
+                ensemble.train(told_apart, batch=4)
+            loss = () if query == "labels" else (lambda member, images, labels: -member(images, labels).sum(),)
+            answer = getattr(ensemble, query)(*loss, generated, few, noise_multiplier=1.0, **options)
+            generated = generated + 0.1 * answer.sum().sign()
+
+    few, generated = torch.tensor([0, 1, 2]), None
+    return ask
+
+
+ENSEMBLES = {
+    "votes": of_ensemble("votes", directions=torch.full((SIZE * SIZE, 2), 0.1), clip=0.01, bins=4),
+    "signed_sums": of_ensemble("signed_sums", largest=50),
+    "labels": of_ensemble("labels"),
+    "one_gradient": of_ensemble("one_gradient", clip=0.5),
+}
+"""Of neighbours that replace one record; the others are of any."""
+
 QUERIES = {
     "gradient_mean": gradient_mean(),
     "gradient_mean, weights only": gradient_mean(weights_only=True),
@@ -112,6 +154,9 @@ def test_every_query_of_the_vault_is_replayed_here():
     methods_of_it = Path(vaults.__file__).read_text().split("\n    def ")[1:]
     queries = {text.split("(")[0] for text in methods_of_it if "self._answer(" in text}
     assert queries == {name.split(",")[0] for name in QUERIES}
+    methods_of_it = Path(ensembles.__file__).read_text().split("\n    def ")[1:]
+    queries = {text.split("(")[0] for text in methods_of_it if "self.__answer(" in text or "self.__sum(" in text}
+    assert queries - {"__sum"} == set(ENSEMBLES)
 
 
 def within(differences, *, some: bool) -> None:
@@ -135,6 +180,20 @@ def test_neither_does_an_extreme_one(query, kind):
     images[20] = EXTREME[kind]
     finite = torch.isfinite(EXTREME[kind]).all() and kind != "huge"
     within(replay(QUERIES[query], images, LABELS, facts=FACTS, place=20, record=None, budget=ENDLESS), some=finite)
+
+
+@pytest.mark.parametrize("query", ENSEMBLES)
+@pytest.mark.parametrize("kind", EXTREME)
+def test_a_replaced_record_changes_the_answer_of_one_member(query, kind):
+    moved = []
+    for place in PLACES:
+        record = (EXTREME[kind], (int(LABELS[place]) + 3) % 10)
+        made = replay(ENSEMBLES[query], IMAGES, LABELS, facts=FACTS, place=place, record=record, budget=ENDLESS)
+        within(made, some=False)
+        assert len(made) == 4
+        moved += [difference.moved / difference.stated for difference in made]
+    if query != "labels":  # whose one vote need not change
+        assert max(moved) > 0.1
 
 
 @pytest.mark.parametrize("place", PLACES)

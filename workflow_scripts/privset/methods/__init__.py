@@ -81,7 +81,7 @@ def check(stated: Mapping[str, Any], path: Path) -> None:
         if entry is None or ask is None or [entry[key] for key in keys] != [ask.mechanism, ask.relation, ask.count]:
             raise PrivsetError(f"{where}: its ledger is not what its configuration asks of the data; it was changed")
         numbers = (float(entry["sensitivity"]), entry.get("sampling_rate", 1.0))
-        expected = (ask.sensitivity * extra, ask.sampling_rate)
+        expected = (ask.sensitivity * extra, ask.rate)
         if not all(map(math.isclose, numbers, expected)) or tuple(entry.get("part", ())) != (ask.part or ()):
             raise PrivsetError(
                 f"{where}: sensitivity, sampling rate or part in its ledger is not what its configuration asks for"

@@ -104,7 +104,7 @@ def compare(name: str, planned: Sequence[Planned], ledger: Ledger) -> None:
     """Raises PrivsetError unless the ledger of a run is the plan, release by release: else another method would be attacked."""
     told = [(part.asked.mechanism, part.asked.relation, part.asked.part, part.asked.count) for part in planned]
     seen = [(release.mechanism, release.relation, release.part, release.count) for release in ledger.releases]
-    numbers = [(part.asked.sampling_rate, part.noise_multiplier, part.asked.sensitivity) for part in planned]
+    numbers = [(part.asked.rate, part.noise_multiplier, part.asked.sensitivity) for part in planned]
     asked = [(*parameters(release.event), release.sensitivity) for release in ledger.releases]
     # Noise is calibrated to a millionth, and a sensitivity has its rounding.
     if told != seen or not np.allclose(numbers, asked, rtol=1e-4, atol=0):

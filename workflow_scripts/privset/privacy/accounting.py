@@ -1,9 +1,9 @@
 """Privacy accounting: pure functions over `dp_accounting.DpEvent`s.
 
-Three accountants for compositions of Gaussian and Poisson-subsampled Gaussian mechanisms, all sound upper bounds:
+Three accountants for compositions of Gaussian and subsampled Gaussian mechanisms, all sound upper bounds:
 
-- `rdp_epsilon`: Renyi DP (Mironov 2017; Mironov, Talwar, Zhang 2019) with the improved conversion of Balle et al. (2020),
-  over Opacus' orders. The one that PSG's numbers are stated in.
+- `rdp_epsilon`: Renyi DP (Mironov 2017; Mironov, Talwar, Zhang 2019; without replacement Wang, Balle, Kasiviswanathan 2019) with
+  the improved conversion of Balle et al. (2020), over Opacus' orders. The one that PSG's numbers are stated in.
 - `gaussian_epsilon`: exact, for unsampled Gaussian mechanisms (Balle & Wang 2018; Gaussian DP composition, Dong et al. 2019).
 - `pld_epsilon`: privacy loss distributions (dp-accounting): the tightest for sampled mechanisms, and independent of both.
 
@@ -11,10 +11,12 @@ Three accountants for compositions of Gaussian and Poisson-subsampled Gaussian m
 |---|---|---|---|---|---|
 | Gaussian | either; the multiplier is of their sensitivity | Opacus | dp-accounting | dp-accounting | dp-accounting's RDP |
 | Poisson-subsampled Gaussian | add or remove one | Opacus | dp-accounting | - | dp-accounting's RDP |
+| Gaussian of one of K shards, chosen in secret | replace one | dp-accounting | `_one_of` | - | PLD: below RDP |
 | none (the data themselves) | - | infinite | infinite | infinite | - |
 
 Of the vault's queries `feature_sums` is Gaussian, `gradient_mean`, `batch_function` and `projected_rows` are Poisson-subsampled
-(or Gaussian, at rate 1), and `everything` is the data.
+(or Gaussian, at rate 1), and `everything` is the data. Of an ensemble's (`ensembles`) `one_gradient` is of one shard, and the
+others are Gaussian.
 
 `noise multiplier` is always the standard deviation of the noise divided by the L2 sensitivity of what it is added to, for
 the neighbouring relation that the release states.
@@ -31,7 +33,8 @@ from typing import Any, Literal
 
 import dp_accounting
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.pld import pld_pmf, privacy_loss_distribution
+from scipy.special import log_ndtr, ndtr
 
 from privset import PrivsetError
 
@@ -62,13 +65,18 @@ Counted = tuple[dp_accounting.DpEvent, int]
 """An event and how many times it happened."""
 
 
-def gaussian_event(*, noise_multiplier: float, sampling_rate: float = 1.0) -> dp_accounting.DpEvent:
-    """One Gaussian release over a Poisson sample (each record in it independently with probability `sampling_rate`)."""
+def gaussian_event(*, noise_multiplier: float, sampling_rate: float = 1.0, shards: int = 1) -> dp_accounting.DpEvent:
+    """One Gaussian release over a Poisson sample (each record in it independently with probability `sampling_rate`); or over one
+    of so many disjoint shards of the records, chosen uniformly and in secret."""
     if not 0 < sampling_rate <= 1:
         raise PrivsetError(f"sampling_rate = {sampling_rate}: must be in (0, 1]")
+    if shards < 1 or (shards > 1 and sampling_rate < 1):
+        raise PrivsetError(f"shards = {shards}: must be at least 1, and records are sampled in one way")
     if not noise_multiplier > 0 or math.isinf(noise_multiplier):
         raise PrivsetError(f"noise_multiplier = {noise_multiplier}: must be > 0 and finite")
     event = dp_accounting.GaussianDpEvent(noise_multiplier)
+    if shards > 1:
+        return dp_accounting.SampledWithoutReplacementDpEvent(shards, 1, event)
     return event if sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
 
 
@@ -81,6 +89,8 @@ def event_to_dict(event: dp_accounting.DpEvent) -> dict[str, Any]:
             return {"kind": "gaussian", "sampling_rate": 1.0, "noise_multiplier": noise_multiplier}
         case dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)):
             return {"kind": "poisson-subsampled-gaussian", "sampling_rate": rate, "noise_multiplier": noise_multiplier}
+        case dp_accounting.SampledWithoutReplacementDpEvent(shards, 1, dp_accounting.GaussianDpEvent(noise_multiplier)):
+            return {"kind": "gaussian-of-one-shard", "sampling_rate": 1 / shards, "noise_multiplier": noise_multiplier}
     raise ValueError(f"no dictionary for {event}")
 
 
@@ -88,10 +98,19 @@ def event_from_dict(entry: Mapping[str, Any]) -> dp_accounting.DpEvent:
     """The inverse of `event_to_dict`. Raises KeyError or ValueError for anything else."""
     if entry["kind"] == "non-private":
         return dp_accounting.NonPrivateDpEvent()
-    event = gaussian_event(noise_multiplier=entry["noise_multiplier"], sampling_rate=entry["sampling_rate"])
-    if event_to_dict(event)["kind"] != entry["kind"]:
+    rate, noise_multiplier = entry["sampling_rate"], entry["noise_multiplier"]
+    if entry["kind"] == "gaussian-of-one-shard":
+        event = gaussian_event(noise_multiplier=noise_multiplier, shards=round(1 / rate))
+    else:
+        event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=rate)
+    if any(event_to_dict(event)[key] != entry[key] for key in ("kind", "sampling_rate")):
         raise ValueError(f"{entry['kind']} with sampling_rate = {entry['sampling_rate']}")
     return event
+
+
+def with_noise(event: dp_accounting.DpEvent, noise_multiplier: float) -> dp_accounting.DpEvent:
+    """The same event with another noise multiplier."""
+    return event_from_dict({**event_to_dict(event), "noise_multiplier": noise_multiplier})
 
 
 def parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:
@@ -103,13 +122,24 @@ def parameters(event: dp_accounting.DpEvent) -> tuple[float, float]:
             return 1.0, noise_multiplier
         case dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)):
             return rate, noise_multiplier
+        case dp_accounting.SampledWithoutReplacementDpEvent(shards, 1, dp_accounting.GaussianDpEvent(noise_multiplier)):
+            return 1 / shards, noise_multiplier
     raise ValueError(f"no accountant for {event}")
 
 
+def of_one_shard(event: dp_accounting.DpEvent) -> bool:
+    """Whether it is about one of several shards, chosen in secret."""
+    return isinstance(event, dp_accounting.SampledWithoutReplacementDpEvent)
+
+
 @functools.lru_cache(maxsize=256)
-def _rdp(sampling_rate: float, noise_multiplier: float, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
+def _rdp(event: dp_accounting.DpEvent, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
+    sampling_rate, noise_multiplier = parameters(event)
     if noise_multiplier == 0:
         return np.full(len(orders), math.inf)
+    if of_one_shard(event):
+        accountant = dp_accounting.rdp.RdpAccountant(list(orders), dp_accounting.NeighboringRelation.REPLACE_ONE)
+        return accountant.compose(event).rdp
     return np.asarray(_OPACUS.compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(orders)))
 
 
@@ -117,7 +147,7 @@ def rdp_epsilon(events: Iterable[Counted], delta: float, *, orders: tuple[float,
     """Epsilon at `delta` of a composition, by Renyi DP."""
     total = np.zeros(len(orders))
     for event, count in events:
-        total = total + count * _rdp(*parameters(event), orders)
+        total = total + count * _rdp(event, orders)
     if not total.any():
         return 0.0
     if np.isinf(total).all():
@@ -141,8 +171,38 @@ def _exact(noise_multiplier: float, delta: float) -> float:
     return dp_accounting.get_epsilon_gaussian(noise_multiplier, delta)
 
 
+def _one_of(shards: int, noise_multiplier: float, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+    """Of a Gaussian release about one of so many shards, of which neighbours differ in one.
+
+    With q = 1 / shards, P and P' the answers about that shard and R those about the others, neighbours answer (1 - q) R + q P and
+    (1 - q) R + q P', and answers about any two members are at most as far apart as the sensitivity. So for t = exp(e) >= 1 the
+    hockey-stick divergence is at most q times that of the Gaussian mechanism at 1 + (t - 1) / q (Balle, Barthe, Gaboardi 2018,
+    section 3.2, for a sample of one). The relation is symmetric, so below 1 it is at most 1 - t + t times that at 1 / t. This
+    profile is convex in t, so it is that of a pair of distributions, which dominates and does so under adaptive composition (Zhu,
+    Dong, Wang 2022, Proposition 8 and Theorem 10). Here is that pair's loss, on a grid by connecting the dots, pessimistic.
+    """
+    q, mu = 1 / shards, 1 / noise_multiplier
+
+    def divergence(epsilon: np.ndarray) -> np.ndarray:
+        """For epsilon >= 0."""
+        base = np.log1p(np.expm1(epsilon) / q)
+        return q * (ndtr(mu / 2 - base / mu) - np.exp(base + log_ndtr(-mu / 2 - base / mu)))
+
+    # Losses end where the Gaussian's do, beyond 12 standard deviations; what is left is put at infinity.
+    last = math.ceil(np.log1p(q * np.expm1(min(700.0, mu * (mu / 2 + 12)))) / interval)
+    points = np.arange(0, last + 1)
+    above = np.maximum(divergence(points * interval), 0.0)
+    t = np.exp(-points[:0:-1] * interval)
+    profile = np.concatenate([1 - t + t * above[:0:-1], above])
+    pmf = pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, -last, last, np.minimum.accumulate(profile))
+    return privacy_loss_distribution.PrivacyLossDistribution(pmf)
+
+
 @functools.lru_cache(maxsize=16)
-def _step(sampling_rate: float, noise_multiplier: float, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+def _step(event: dp_accounting.DpEvent, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+    sampling_rate, noise_multiplier = parameters(event)
+    if of_one_shard(event):
+        return _one_of(event.source_dataset_size, noise_multiplier, interval)
     return privacy_loss_distribution.from_gaussian_mechanism(
         standard_deviation=noise_multiplier, sampling_prob=sampling_rate, value_discretization_interval=interval
     )
@@ -155,9 +215,10 @@ def privacy_loss(events: Iterable[Counted], *, interval: float = 1e-4) -> privac
     for event, count in events:
         sampling_rate, noise_multiplier = parameters(event)
         if sampling_rate == 1:
-            total = total.compose(_step(1.0, noise_multiplier / math.sqrt(count), interval))
+            once = gaussian_event(noise_multiplier=noise_multiplier / math.sqrt(count))
+            total = total.compose(_step(once, interval))
         else:
-            total = total.compose(_step(sampling_rate, noise_multiplier, interval).self_compose(count))
+            total = total.compose(_step(event, interval).self_compose(count))
     return total
 
 
@@ -192,7 +253,7 @@ def replacing_epsilon(events: Iterable[Counted], delta: float) -> float:
     """
     counted = list(events)
     if math.isfinite(gaussian_epsilon(counted, delta)):
-        halved = [(gaussian_event(noise_multiplier=parameters(event)[1] / 2), count) for event, count in counted]
+        halved = [(with_noise(event, parameters(event)[1] / 2), count) for event, count in counted]
         return gaussian_epsilon(halved, delta)
     if math.isinf(rdp_epsilon(counted, delta)):
         return math.inf
@@ -209,24 +270,32 @@ def replacing_epsilon(events: Iterable[Counted], delta: float) -> float:
     return 2 * rdp_epsilon(counted, math.exp(low))
 
 
-def calibrate(*, epsilon: float, delta: float, sampling_rate: float, releases: int, accountant: Accountant = "rdp") -> float:
+def calibrate(
+    *,
+    epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    releases: int,
+    accountant: Accountant = "rdp",
+    shards: int = 1,
+) -> float:
     """The smallest noise multiplier (to 1e-6; by "pld" to 1e-4) with which `releases` Gaussian releases spend at most (epsilon,
     delta).
 
-    Poisson-subsampled ones by the accountant (RDP is the PSG paper's); unsampled ones (sampling_rate = 1) exactly. A bisection
-    of our own, not dp_accounting's: it asks `spent_epsilon`, which the ledger will ask again, and ends on the safe side of it.
+    Subsampled ones (or those about one of so many `shards`) by the accountant (RDP is the PSG paper's); unsampled ones exactly. A
+    bisection of our own, not dp_accounting's: it asks `spent_epsilon`, which the ledger asks again, and ends on the safe side.
     Raises PrivsetError if epsilon or delta is out of range or no noise multiplier up to 10,000 is enough.
     """
     if not (epsilon > 0 and 0 < delta < 1 and releases >= 1):
         raise PrivsetError(f"epsilon = {epsilon}, delta = {delta}, releases = {releases}: must be > 0, in (0, 1), >= 1")
 
     def excess(noise_multiplier: float) -> float:
-        event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
+        event = gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate, shards=shards)
         return spent_epsilon([(event, releases)], delta, accountant) - epsilon
 
     low, high, step = 0.05, 1.0, 1e-6
-    if accountant == "pld" and sampling_rate < 1:  # Renyi DP needs more noise, and says so faster
-        high = calibrate(epsilon=epsilon, delta=delta, sampling_rate=sampling_rate, releases=releases)
+    if accountant == "pld" and (sampling_rate < 1 or shards > 1):  # Renyi DP needs more noise, and says so faster
+        high = calibrate(epsilon=epsilon, delta=delta, sampling_rate=sampling_rate, releases=releases, shards=shards)
         low, step = high / 2, 1e-4
         while excess(low) <= 0:
             low, high = low / 2, low

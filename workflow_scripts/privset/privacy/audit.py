@@ -17,7 +17,7 @@ from torch import Tensor
 
 from privset.data.datasets import PublicFacts
 from privset.privacy import bounds, noise
-from privset.privacy.accounting import Accountant, Counted, gaussian_event
+from privset.privacy.accounting import Accountant, Counted
 from privset.privacy.ledger import Asked, BudgetExceeded, Ledger
 from privset.privacy.vault import Vault
 from privset.privacy.worst import LONG, MECHANISMS
@@ -77,10 +77,7 @@ def first_part(asks: Sequence[Asked]) -> list[Asked]:
 
 def releases(planned: Sequence[Planned]) -> tuple[Counted, ...]:
     """What an accountant hears of them."""
-    return tuple(
-        (gaussian_event(noise_multiplier=part.noise_multiplier, sampling_rate=part.asked.sampling_rate), part.asked.count)
-        for part in planned
-    )
+    return tuple((part.asked.event(part.noise_multiplier), part.asked.count) for part in planned)
 
 
 def _absent(asked: Asked) -> float:
@@ -117,7 +114,7 @@ def _uniforms(seed: int, count: int, use: int = 0) -> Tensor:
 def _likelihood(answer: Tensor, planned: Planned) -> Tensor:
     """How much likelier an answer is when its canary is present, as a logarithm. In units of the sensitivity a present one adds
     1 if it is in the batch; where an absent one adds the opposite, they add 1/2 and -1/2."""
-    rate, variance = planned.asked.sampling_rate, planned.noise_multiplier**2
+    rate, variance = planned.asked.rate, planned.noise_multiplier**2
     answer = answer.double() - _absent(planned.asked) / 2
     ratio = (2 * answer - 1) / (2 * variance)
     return ratio if rate == 1 else torch.logaddexp(torch.tensor(rate).log() + ratio, torch.tensor(1 - rate).log())
@@ -128,15 +125,18 @@ def transcript(planned: Sequence[Planned], *, budget: Budget, seed: int) -> tupl
     ratios, and whether it was, by a coin.
 
     It is as many draws of one experiment: what two canaries add is orthogonal, so their noise has nothing in common, and
-    neither have their places in the batches. Absent ones are removed; the only one of a run is black.
+    neither have their places in the batches. Absent ones are removed; the only one of a run is black. Where one of many shards is
+    asked, each other one has a record that is what an absent canary is.
     """
-    first = planned[0].asked
-    worst = MECHANISMS[first.mechanism]
+    worst = MECHANISMS[planned[0].asked.mechanism]
     patterns = worst.patterns()
+    planned = [replace(part, asked=worst.fitted(part.asked, worst.side)) for part in planned]
+    first = planned[0].asked
     present = _uniforms(seed, len(patterns)) < 0.5
     images = patterns.view(-1, 1, worst.side, worst.side) * (LONG * first.sensitivity)
     if first.relation == "replace-one":
-        images = torch.where(present[:, None, None, None], images, -images)
+        shards = (-images).expand(first.shards - 1, -1, -1, -1) if first.shards > 1 else images[:0]
+        images = torch.cat([torch.where(present[:, None, None, None], images, -images), shards])
     else:
         images = images * present[:, None, None, None] if worst.alone else images[present]
     vault = _vault(images, first, key=noise.key_of(seed), budget=budget)
@@ -192,10 +192,10 @@ def bits(planned: Sequence[Planned], *, budget: Budget, draws: int, seed: int) -
     """Whether the low bits of an answer tell what was added to the noise: the first query of the plan, over all records, once,
     with the whole budget, in each draw with or without an image that fills all coordinates. The attacker subtracts what it adds
     and looks whether the rest is sooner what PyTorch's generator makes than the answer as it stands."""
-    first = replace(planned[0].asked, sampling_rate=1.0, count=1, share=1.0)
+    worst = MECHANISMS[planned[0].asked.mechanism]
+    first = replace(worst.fitted(planned[0].asked, worst.dense), sampling_rate=1.0, shards=1, count=1, share=1.0)
     (alone,) = plan([first], budget)
-    present = _uniforms(seed, draws) < 0.5
-    worst, absent = MECHANISMS[first.mechanism], _absent(first)
+    present, absent = _uniforms(seed, draws) < 0.5, _absent(first)
     image = _uniforms(seed, worst.dense**2, use=1).float().view(1, 1, worst.dense, worst.dense) + 0.5
     image = torch.ones_like(image) if worst.alone else image
     scores = np.zeros(draws)
@@ -216,9 +216,9 @@ def fresh(planned: Sequence[Planned], *, budget: Budget, seed: int) -> Bound:
     adds nothing, or, where a query has a whole batch, the same small vector each time. They must lie on the grid, have the stated
     variance, and have nothing in common between coordinates and between questions: noise that comes twice can be subtracted. No
     bound, but refuted at a deviation of SIGMAS standard ones."""
-    first = replace(planned[0].asked, sampling_rate=1.0, count=4, share=1.0)
+    worst = MECHANISMS[planned[0].asked.mechanism]
+    first = replace(worst.fitted(planned[0].asked, worst.dense), sampling_rate=1.0, shards=1, count=4, share=1.0)
     (part,) = plan([first], budget)
-    worst = MECHANISMS[first.mechanism]
     vault = _vault(torch.zeros(1, 1, worst.dense, worst.dense), first, key=noise.key_of(seed), budget=budget)
     answers = torch.stack([worst.ask(vault, first, part.noise_multiplier)[0].flatten() for _ in range(first.count)]).double()
     stated = first.sensitivity * (1 + noise.ROUNDING)

@@ -25,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special, stats
 
-from privset.privacy.accounting import Counted, gaussian_event, parameters, privacy_loss, spent_epsilon
+from privset.privacy.accounting import Counted, parameters, privacy_loss, spent_epsilon, with_noise
 
 CONFIDENCE = 0.95
 """Of the bounds that are reported."""
@@ -45,12 +45,7 @@ def error_rate(errors: int, draws: int, confidence: float) -> float:
 
 def member(releases: tuple[Counted, ...], rung: int) -> tuple[Counted, ...]:
     """The same releases with their noise scaled by 2^(rung / 32)."""
-    scaled = []
-    for event, count in releases:
-        sampling_rate, noise_multiplier = parameters(event)
-        noise = noise_multiplier * 2 ** (rung / 32)
-        scaled.append((gaussian_event(noise_multiplier=noise, sampling_rate=sampling_rate), count))
-    return tuple(scaled)
+    return tuple((with_noise(event, parameters(event)[1] * 2 ** (rung / 32)), count) for event, count in releases)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -33,12 +33,22 @@ class Closed(pydantic.BaseModel):
 class Entry(Closed):
     """A line of the ledger: a release, and how often it was made in a row."""
 
-    mechanism: Literal["gradient_mean", "feature_sums", "batch_function", "projected_rows", "everything"]
-    """The vault's query."""
-    kind: Literal["gaussian", "poisson-subsampled-gaussian", "non-private"]
+    mechanism: Literal[
+        "gradient_mean",
+        "feature_sums",
+        "batch_function",
+        "projected_rows",
+        "votes",
+        "signed_sums",
+        "labels",
+        "one_gradient",
+        "everything",
+    ]
+    """The query, of the vault or of an ensemble behind it."""
+    kind: Literal["gaussian", "poisson-subsampled-gaussian", "gaussian-of-one-shard", "non-private"]
     """How it is accounted."""
     sampling_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Probability of each record to be in the batch."""
+    """Probability of each record to be in the batch, or in the shard that is asked."""
     noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     """Standard deviation of the noise over the sensitivity."""
     neighbouring_relation: Relation

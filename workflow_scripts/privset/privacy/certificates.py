@@ -139,6 +139,20 @@ def _parsed(stated: Mapping[str, Any], where: Path) -> Certificate:
         raise PrivsetError(f"{where}: not a certificate of format {FORMAT}{made}: {place}: {first['msg'][:150]}") from None
 
 
+_SAMPLED, _ALL = ("gaussian", "poisson-subsampled-gaussian"), ("gaussian",)
+_QUERIES = {
+    "gradient_mean": ("add-or-remove-one", _SAMPLED),
+    "batch_function": ("add-or-remove-one", _SAMPLED),
+    "projected_rows": ("add-or-remove-one", _SAMPLED),
+    "feature_sums": (None, _ALL),
+    "votes": ("replace-one", _ALL),
+    "signed_sums": ("replace-one", _ALL),
+    "labels": ("replace-one", _ALL),
+    "one_gradient": ("replace-one", ("gaussian", "gaussian-of-one-shard")),
+}
+"""Of each query its neighbouring relation, if it has but one, and how it may be accounted."""
+
+
 def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
     """The ledger, if each line of it can be; nothing here takes time."""
 
@@ -160,10 +174,11 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             continue
         if (entry.kind == "gaussian") != (entry.sampling_rate == 1):
             raise wrong(f"{line} is {entry.kind} with sampling_rate = {entry.sampling_rate}")
-        if entry.mechanism != "feature_sums" and entry.neighbouring_relation != "add-or-remove-one":
-            raise wrong(f"{line}: {entry.mechanism} is for adding or removing one record")
-        if entry.mechanism == "feature_sums" and entry.kind != "gaussian":
-            raise wrong(f"{line}: feature_sums are of all records")
+        relation, kinds = _QUERIES[entry.mechanism]
+        if relation not in (entry.neighbouring_relation, None):
+            raise wrong(f"{line}: {entry.mechanism} is for neighbours of {relation}")
+        if entry.kind not in kinds:
+            raise wrong(f"{line}: {entry.mechanism} is never {entry.kind}")
         if content.delta * entry.records >= 1 or content.delta > LARGEST_DELTA:
             raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records, or above {LARGEST_DELTA}")
         if content.noise_stream == STREAM and (entry.records > RECORDS or entry.dimension > DIMENSION):
@@ -233,7 +248,10 @@ def verify(path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
             f"{certificate_path}: epsilon = {follows['epsilon']:.6g} was spent of a budget of {content.epsilon_budget:g}"
         )
     for counted in compositions(releases) if content.private else []:
-        accountant = dp_accounting.rdp.RdpAccountant(orders=list(accounting.WHOLE_ORDERS))
+        sampled = any(accounting.of_one_shard(event) for event, _ in counted)
+        neighbours = dp_accounting.NeighboringRelation
+        relation = neighbours.REPLACE_ONE if sampled else neighbours.ADD_OR_REMOVE_ONE
+        accountant = dp_accounting.rdp.RdpAccountant(list(accounting.WHOLE_ORDERS), relation)
         for event, count in counted:
             accountant.compose(event, count)
         theirs = float(accountant.get_epsilon(content.delta))

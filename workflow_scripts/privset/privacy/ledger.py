@@ -122,13 +122,24 @@ class Asked:
     """Without what rounding adds."""
     count: int
     sampling_rate: float = 1.0
+    shards: int = 1
+    """Of which one, chosen in secret, is asked (`Ensemble.one_gradient`)."""
     share: float = 1.0
     """Of the budget, for all `count` together: in mu^2 of Gaussian DP, so only unsampled ones can have less than 1."""
     part: tuple[int, ...] | None = None
 
+    @property
+    def rate(self) -> float:
+        """With what probability a record counts in a release."""
+        return self.sampling_rate / self.shards
+
+    def event(self, noise_multiplier: float) -> dp_accounting.DpEvent:
+        """One of these releases."""
+        return accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=self.sampling_rate, shards=self.shards)
+
     def noise_multiplier(self, ledger: Ledger) -> float:
         """With which these releases spend their share of the ledger's budget (the last factor is for rounding)."""
-        whole = ledger.calibrate(sampling_rate=self.sampling_rate, releases=self.count)
+        whole = ledger.calibrate(sampling_rate=self.sampling_rate, releases=self.count, shards=self.shards)
         return whole if self.share == 1 else whole / math.sqrt(self.share) * (1 + 1e-9)
 
 
@@ -140,14 +151,15 @@ class Ledger:
         self.releases: list[Release] = []
         self._room: dict[tuple[Release, ...], int] = {}
 
-    def calibrate(self, *, sampling_rate: float, releases: int) -> float:
-        """The noise multiplier with which so many equal releases spend the whole budget."""
+    def calibrate(self, *, sampling_rate: float, releases: int, shards: int = 1) -> float:
+        """The noise multiplier with which so many equal releases (over one of so many shards) spend the whole budget."""
         return accounting.calibrate(
             epsilon=self.epsilon,
             delta=self.delta,
             sampling_rate=sampling_rate,
             releases=releases,
             accountant=self.accountant,
+            shards=shards,
         )
 
     def _with(self, release: Release) -> list[Release]:

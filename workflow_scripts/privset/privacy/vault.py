@@ -1,11 +1,11 @@
 """The only door to private data.
 
-A `Vault` holds the private images and labels of one job and a privacy budget. Methods keep no record; they ask for
-releases. Each release states its sensitivity, is charged to the ledger *before* a record is touched (or refused with
-`BudgetExceeded`), clips, adds its noise, and only then returns.
+A `Vault` holds the private images and labels of one job and a privacy budget. Methods keep no record; they ask for releases. Each
+states its sensitivity, is charged to the ledger *before* a record is touched (or refused with `BudgetExceeded`), clips, adds its
+noise, and only then returns.
 
-What methods may use without noise is in `data.datasets.PublicFacts`, and nothing else: the number of records, the classes, the
-image shape and the published normalisation constants. Class counts are not public.
+Public, in `data.datasets.PublicFacts`, are the number of records, the classes, the image shape and the published normalisation
+constants, and nothing else. Class counts are not.
 """
 
 from __future__ import annotations
@@ -24,24 +24,11 @@ from torch import Tensor, nn
 from privset import PrivsetError
 from privset.data.datasets import PublicFacts
 from privset.privacy import accounting, noise
-from privset.privacy.gradients import (
-    Inputs,
-    Loss,
-    clipped_gradient_sum,
-    cross_entropy,
-    cut,
-    depends_on_place,
-    plain,
-    released,
-)
+from privset.privacy.batches import check_clip, room, rows_of_batch
+from privset.privacy.ensembles import Ensemble
+from privset.privacy.gradients import Inputs, Loss, clipped_gradient_sum, cross_entropy, cut, plain, released
 from privset.privacy.ledger import Ledger, Relation, Release, check_delta
-
-
-def room(sampling_rate: float, records: int) -> int:
-    """Places for a Poisson batch: for 12 standard deviations more records than expected. A larger batch, whose probability (below
-    1e-24 at the paper's rate, by Chernoff's bound) vanishes beside delta, loses its last records."""
-    expected = sampling_rate * records
-    return min(records, math.ceil((expected + 12 * math.sqrt(expected) + 12) / 32) * 32)
+from privset.privacy.places import check_places
 
 
 class Vault:
@@ -82,6 +69,7 @@ class Vault:
         self.__key = key
         self.__ahead = noise.Ahead() if images.device.type == "cuda" else None
         self.__part: tuple[int, ...] | None = None
+        self.__ensembles: list[Ensemble] = []
 
     def part(self, classes: Sequence[int], *, local_labels: bool = False) -> Vault:
         """The records of some classes, as a vault whose releases concern them alone and are charged to that part of the ledger.
@@ -151,22 +139,10 @@ class Vault:
 
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`, and
-        one with NaN or infinity never.
-
-        On a GPU the batch has a fixed number of rows (`room`), so that the host need not wait to learn its size: the absent ones
-        are zeros, of class 0, and marked. A batch that is larger loses its last records.
-        """
+        one with NaN or infinity never."""
         mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device) & self.__finite
-        if not self._fixed_rows:
-            rows = mask.nonzero().squeeze(1)
-            present = self.__images.new_ones(len(rows))
-        else:
-            size = room(sampling_rate, self.facts.records)
-            rows = torch.nonzero_static(mask, size=size, fill_value=-1).squeeze(1)
-            there, rows = rows >= 0, rows.clamp(min=0)
-            images = torch.where(there.view(-1, 1, 1, 1), self.__images[rows], 0)
-            return images, self.__labels[rows] * there, there.to(self.__images.dtype)
-        return self.__images[rows], self.__labels[rows], present
+        size = room(sampling_rate, self.facts.records) if self._fixed_rows else None
+        return rows_of_batch(self.__images, self.__labels, mask, size=size)
 
     def gradient_mean(
         self,
@@ -188,25 +164,15 @@ class Vault:
 
         The network is given `inputs(images, labels)`, and its outputs and the labels go into `loss`, (B,). Both must take each
         record by itself. `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `compile`
-        compiles the computation (`compiled.run`).
-
-        Returns one tensor per released parameter, in `network.parameters()` order. Raises BudgetExceeded before sampling, and
-        PrivsetError for a network whose gradients depend on a record's place (`gradients.depends_on_place`).
+        compiles the computation. Returns one tensor per released parameter, in `network.parameters()` order. Raises
+        BudgetExceeded before sampling, and PrivsetError for gradients that depend on a record's place (`places`).
         """
-        if not clip > 0:
-            raise ValueError(f"clip = {clip}: must be > 0")
+        check_clip(clip)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         parameters = released(network, weights_only=weights_only)
         dimension = sum(parameter.numel() for parameter in parameters)
         release = self._charge("gradient_mean", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), dimension)
-        if depends_on_place(
-            network, self.facts, self.device, inputs=inputs, loss=loss, weights_only=weights_only, compile=compile
-        ):
-            raise PrivsetError(
-                f"{type(network).__name__} with {dimension:,} weights: on this machine a record's gradient depends on its "
-                "place in the batch or on who else is there, which the sensitivity cannot count; choose a width that is a "
-                "multiple of 16, and inputs and a loss that take each record by itself"
-            )
+        check_places(network, self.facts, self.device, inputs=inputs, loss=loss, weights_only=weights_only, compile=compile)
         images, labels, present = self._poisson_batch(sampling_rate)
         total = clipped_gradient_sum(
             network,
@@ -241,8 +207,7 @@ class Vault:
 
         Returns (classes, dimension). Raises BudgetExceeded before any feature is computed.
         """
-        if not clip > 0:
-            raise ValueError(f"clip = {clip}: must be > 0")
+        check_clip(clip)
         if not 8 <= chunk <= 1024:
             raise ValueError(f"chunk = {chunk}: the proof in privacy/noise.py is for 8 to 1,024")
         sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation] * (1 + noise.ROUNDING)
@@ -277,8 +242,7 @@ class Vault:
 
         Returns (dimension,). Raises BudgetExceeded before sampling, and ValueError for a result of another shape.
         """
-        if not clip > 0:
-            raise ValueError(f"clip = {clip}: must be > 0")
+        check_clip(clip)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         release = self._charge("batch_function", event, "add-or-remove-one", 2 * clip * (1 + noise.ROUNDING), dimension)
         vector = function(*self._poisson_batch(sampling_rate)).detach()
@@ -312,8 +276,7 @@ class Vault:
 
         Returns (room, classes, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
         """
-        if not clip > 0:
-            raise ValueError(f"clip = {clip}: must be > 0")
+        check_clip(clip)
         count, classes = directions.shape[1], self.facts.classes
         gram = directions.T @ directions
         if gram.dtype != torch.float64 or not torch.linalg.matrix_norm(gram - torch.eye(count).to(gram)) <= 1e-9:
@@ -330,17 +293,53 @@ class Vault:
         placed[self._slots(sampling_rate, present, size), labels] = (exact * (factors * present)[:, None]) @ directions
         return self._answer(placed, release, noise_multiplier)
 
+    def _chosen(self, shards: int) -> int:
+        """Which of so many shards this question is about."""
+        return int(noise.stream(self.__key, self._question, "sample").integers(shards))
+
+    def ensemble(
+        self,
+        network: nn.Module,
+        *,
+        members: int,
+        generator: torch.Generator,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.5, 0.999),
+    ) -> Ensemble:
+        """A network for each of so many equal shards of the records, which learns behind this vault by Adam (`ensembles`).
+
+        `network` takes images (B, C, H, W) and labels (B,). `generator` draws shards, weights, batches and coins, all public. A
+        record with NaN or infinity counts as zeros. Raises PrivsetError for more members than records.
+        """
+        made = Ensemble(
+            network,
+            torch.where(self.__finite.view(-1, 1, 1, 1), self.__images, 0),
+            self.__labels,
+            charge=self._charge,
+            answer=self._answer,
+            chosen=self._chosen,
+            members=members,
+            generator=generator,
+            learning_rate=learning_rate,
+            betas=betas,
+        )
+        self.__ensembles.append(made)
+        return made
+
     def state(self) -> dict[str, Any]:
-        """The ledger and the key, for a checkpoint. As secret as the data: it tells the noise."""
+        """The ledger, the key and the ensembles, for a checkpoint. As secret as the data: it tells the noise."""
         return {
             "releases": [release.to_dict() for release in self.ledger.releases],
             "key": f"{self.__key:032x}",
+            "ensembles": [ensemble.state() for ensemble in self.__ensembles],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken: what is asked again is answered with the same batches and the same noise."""
         self.ledger.releases = [Release.from_dict(entry) for entry in state["releases"]]
         self.__key = int(state["key"], 16)
+        for ensemble, saved in zip(self.__ensembles, state["ensembles"], strict=True):
+            ensemble.load_state(saved)
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""
