@@ -76,7 +76,9 @@ def test_renyi_divergences_at_fractional_orders_are_the_integral(rate, sigma):
     z = np.linspace(-60 * sigma, 60 * sigma, 400_001)
     density = -(z**2) / (2 * sigma**2) - 0.5 * math.log(2 * math.pi * sigma**2)
     ratio = np.logaddexp(math.log1p(-rate), math.log(rate) + (2 * z - 1) / (2 * sigma**2))
-    for order, ours in zip(accounting.ORDERS, accounting._rdp(accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=rate)), strict=True):
+    for order, ours in zip(
+        accounting.ORDERS, accounting._rdp(accounting.gaussian_event(noise_multiplier=sigma, sampling_rate=rate)), strict=True
+    ):
         if order <= 10:
             integral = logsumexp(density + order * ratio) + math.log(z[1] - z[0])
             assert ours == pytest.approx(integral / (order - 1), rel=1e-5, abs=1e-9)

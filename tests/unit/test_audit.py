@@ -353,7 +353,9 @@ def test_batches_shrink_with_the_records_and_rates_stay():
     assert MERF.on_fewer(0.1) is MERF
 
 
-@pytest.mark.parametrize("name", ["psg", "dp_merf", "psm", "dpsgd", "dp_sinkhorn", "dp_swd", "dp_cgan", "dp_flow"])
+@pytest.mark.parametrize(
+    "name", ["psg", "dp_merf", "psm", "dpsgd", "dp_sinkhorn", "dp_swd", "dp_cgan", "dp_flow", "gs_wgan", "g_pate", "datalens"]
+)
 def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
     """`asks` against the ledger of a run; and a method that takes less noise than it announces is not audited by its words."""
     blocks = {
@@ -363,6 +365,9 @@ def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
         "dp_swd": ({"steps": 3, "batch_size": 16, "generated": 8, "directions": 8}, {}),
         "dp_cgan": ({"steps": 3, "batch_size": 16, "generated": 8, "hidden": 16}, {}),
         "dp_flow": ({"steps": 3, "batch_size": 16, "coefficients": 16, "hidden": 16}, {}),
+        "gs_wgan": ({"members": 5, "steps": 3, "warm_steps": 1, "critic_steps": 1, "batch_size": 4, "hidden": 8, "width": 2}, {}),
+        "g_pate": ({"members": 5, "steps": 3, "batch_size": 4, "hidden": 8, "width": 2}, {}),
+        "datalens": ({"members": 5, "steps": 3, "batch_size": 4, "hidden": 8, "width": 2}, {}),
         "psm": (
             {"iterations": 1, "first_iterations": 1},
             {"random_networks": 2, "trained_networks": 1, "width": 16, "first_iterations": 1, "round_iterations": 1},

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -262,3 +263,77 @@ def test_parts_cannot_be_tampered_with(cell_in_parts, change, message):
     path.write_text(json.dumps(content))
     with pytest.raises(PrivsetError, match=message):
         certificates.verify(cell_in_parts / "set.npz")
+
+
+# ------------------------------------------------------------------------------------------------- one of many shards
+
+
+@pytest.fixture
+def of_shards(tmp_path):
+    """A set from 200 answers about one of 50 shards, with its certificate in a folder, and what writes another one."""
+    ledger = Ledger(epsilon=2.0, delta=1e-5)
+    sigma = accounting.calibrate(epsilon=2.0, delta=1e-5, sampling_rate=1.0, releases=200, shards=50)
+    event = accounting.gaussian_event(noise_multiplier=sigma, shards=50)
+    release = Release(
+        mechanism="one_gradient",
+        event=event,
+        relation="replace-one",
+        sensitivity=0.5 * (1 + ROUNDING),
+        records=1000,
+        dimension=784,
+        count=200,
+    )
+    ledger.charge(release)
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(*a_set()))
+
+    def write(**changed):
+        entry = {**ledger.releases[0].to_dict(), **changed}
+        content = certificates.certificate(ledger, tmp_path / "set.npz", noise_seed=None, run=a_run(2, method="gs_wgan"))
+        files.write_json(tmp_path / "certificate.json", {**content, "ledger": [entry]})
+        return tmp_path / "set.npz"
+
+    return write
+
+
+def test_answers_about_one_shard_of_many_have_certificates(of_shards):
+    stated = certificates.verify(of_shards())
+    assert (stated["ledger"][0]["kind"], stated["ledger"][0]["sampling_rate"]) == ("gaussian-of-one-shard", 1 / 50)
+    assert stated["neighbouring_relation"] == "replace-one" and stated["epsilon_pld"] < stated["epsilon"] <= 2.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"records": 40}, "more shards than its 40 records"),
+        ({"sampling_rate": 0.15}, "gaussian-of-one-shard with sampling_rate = 0.15"),
+        ({"sampling_rate": 1e-320}, "more shards than its 1000 records"),
+        ({"kind": "poisson-subsampled-gaussian"}, "one_gradient is never poisson-subsampled-gaussian"),
+        ({"neighbouring_relation": "add-or-remove-one"}, "one_gradient is for neighbours of replace-one"),
+        ({"mechanism": "votes"}, "votes is never gaussian-of-one-shard"),
+    ],
+)
+def test_what_no_ensemble_can_have_done_is_refused(of_shards, changed, line):
+    with pytest.raises(PrivsetError, match=re.escape(line)):
+        certificates.verify(of_shards(**changed))
+
+
+def test_accountants_of_one_shard_that_err_are_seen(of_shards, monkeypatch):
+    """A third of the rate in Renyi DP, ten times the shards in the privacy losses: both are outside what dp-accounting bounds."""
+    renyi, losses = accounting._rdp, accounting._one_of
+    with monkeypatch.context() as patch:
+        patch.setattr(accounting, "_one_of", lambda shards, *more: losses(10 * shards, *more))
+        accounting._step.cache_clear()
+        path = of_shards()
+        with pytest.raises(PrivsetError, match="not between its bounds"):
+            certificates.verify(path)
+    accounting._step.cache_clear()
+    with monkeypatch.context() as patch:
+
+        def thinner(event, *orders):
+            fewer = accounting.gaussian_event(noise_multiplier=event.event.noise_multiplier, shards=150)
+            return renyi(fewer, *orders)
+
+        patch.setattr(accounting, "_rdp", thinner)
+        path = of_shards()
+        with pytest.raises(PrivsetError, match=r"disagree|not between its bounds"):
+            certificates.verify(path)

@@ -80,7 +80,7 @@ def trained(vault, network="dense", loss="adversarial", steps=4, members=MEMBERS
 
 
 def weights(ensemble):
-    return ensemble.state()["weights"]
+    return ensemble._state()["weights"]
 
 
 def alone(network="dense", loss="adversarial", steps=4):
@@ -234,6 +234,29 @@ def test_one_gradient_is_of_a_member_that_is_drawn_uniformly():
         counts[int(distances.argmin())] += 1
     # Chi-squared with 5 degrees of freedom: 20.5 at 0.1 %.
     assert (((counts - 100) ** 2) / 100).sum() < 20.5
+
+
+def test_who_is_asked_follows_from_the_key_and_not_from_what_is_public():
+    """The same public generator, other keys: other members, and the generator is where it was."""
+    told = []
+    for key in range(6):
+        vault, drawn = a_vault(key=key), generator()
+        ensemble = vault.ensemble(Dense(), members=MEMBERS, generator=drawn, learning_rate=0.01)
+        before = drawn.get_state()
+        answers = [ensemble.one_gradient(score, FAKES, FAKE_LABELS, clip=1.0, noise_multiplier=QUIET) for _ in range(5)]
+        assert torch.equal(before, drawn.get_state())
+        told.append(tuple(round(float(answer.sum()), 2) for answer in answers))
+    assert len(set(told)) == 6
+
+
+def test_a_network_whose_members_would_share_buffers_is_refused():
+    class Normalised(Dense):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+    with pytest.raises(TypeError, match="Normalised has buffers, which all members would share"):
+        a_vault().ensemble(Normalised(), members=MEMBERS, generator=generator(), learning_rate=0.01)
 
 
 def test_a_member_that_is_no_number_counts_as_nothing_or_one_vote():

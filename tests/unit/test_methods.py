@@ -185,7 +185,13 @@ GENERATORS = {
     "dp_flow": {"steps": 6, "batch_size": 20, "coefficients": 16, "couplings": 2, "hidden": 16},
     "dp_sinkhorn": {"steps": 6, "batch_size": 20, "generated": 5, "width": 2, "latent": 4},
     "dp_swd": {"steps": 6, "batch_size": 20, "generated": 10, "directions": 8},
+    "gs_wgan": {"members": 4, "steps": 6, "warm_steps": 2, "critic_steps": 1, "batch_size": 8, "hidden": 8, "width": 2},
+    "g_pate": {"members": 4, "steps": 6, "batch_size": 5, "hidden": 8, "width": 2, "latent": 4},
+    "datalens": {"members": 4, "steps": 6, "batch_size": 5, "hidden": 8, "width": 2, "latent": 4, "largest": 20},
+    "pate_gan": {"members": 4, "steps": 6, "teacher_steps": 1, "student_steps": 2, "batch_size": 8, "hidden": 16, "latent": 4},
 }
+SAMPLING = ["dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"]
+ENSEMBLES = ["gs_wgan", "g_pate", "datalens", "pate_gan"]
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -201,7 +207,7 @@ def test_generators_make_the_images_that_the_data_have(name, channels, size):
     assert torch.isfinite(made).all() and pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("name", ["dp_merf", "pearl", "dp_sinkhorn", "dp_swd"])
+@pytest.mark.parametrize("name", ["dp_merf", "pearl", "dp_sinkhorn", "dp_swd", "gs_wgan", "g_pate", "datalens"])
 def test_a_size_that_a_generator_cannot_make_is_one_line(name):
     facts = PublicFacts(records=40, classes=10, channels=1, size=30, mean=(0.5,), std=(0.5,))
     vault = Vault(torch.zeros(40, 1, 30, 30), torch.zeros(40, dtype=torch.int64), facts=facts, epsilon=1.0, delta=1e-5, key=1)
@@ -213,7 +219,24 @@ def test_a_size_that_a_generator_cannot_make_is_one_line(name):
 PSG = {"psg": SMALL, "psg_prior": {"iterations": 1, "inner": 1, "batches": 1, "width": 4}, "psg_continual": SMALL}
 
 
-@pytest.mark.parametrize("name", [*PSG, "dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_more_members_than_records_are_one_line(name, make_vault):
+    module, vault = load(name), make_vault(images=DATA)
+    config = module.Config.model_validate(GENERATORS[name] | {"members": 41})
+    with pytest.raises(PrivsetError, match=r"^41 members: there are 40 records, and each needs one$"):
+        module.synthesize(vault, config, run(1))
+    assert vault.ledger.releases == []
+
+
+def test_datalens_cannot_give_more_signs_than_there_are_pixels(make_vault):
+    module = load("datalens")
+    with pytest.raises(PrivsetError, match=r"^largest = 785: the images have 784 numbers; choose at most as many$"):
+        module.synthesize(
+            make_vault(images=DATA), module.Config.model_validate(GENERATORS["datalens"] | {"largest": 785}), run(1)
+        )
+
+
+@pytest.mark.parametrize("name", [*PSG, *SAMPLING])
 def test_a_batch_of_more_records_than_there_are_is_one_line(name, make_vault):
     """Before anything is asked; of a task it is its own records that count."""
     module, vault = load(name), make_vault(images=DATA)
@@ -246,7 +269,10 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("dp_cgan", {}), ("dp_cgan", CGAN), ("dp_flow", {}), ("dp_sinkhorn", {"decay": 0.5}), ("dp_swd", {"frequencies": 16})],
+    [
+        *(("dp_cgan", {}), ("dp_cgan", CGAN), ("dp_flow", {}), ("dp_sinkhorn", {"decay": 0.5}), ("dp_swd", {"frequencies": 16})),
+        *((name, {}) for name in ENSEMBLES),
+    ],
 )
 def test_a_resumed_run_makes_the_same_set_to_the_bit(name, options, make_vault):
     module = load(name)
@@ -275,7 +301,7 @@ def test_a_resumed_run_makes_the_same_set_to_the_bit(name, options, make_vault):
     assert torch.equal(whole, again) and vault.ledger.releases == whole_vault.ledger.releases
 
 
-@pytest.mark.parametrize("name", ["dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+@pytest.mark.parametrize("name", SAMPLING + ENSEMBLES)
 def test_methods_in_steps_make_exactly_the_releases_they_were_calibrated_for(name, make_vault):
     module, vault = load(name), make_vault(epsilon=5.0, images=DATA)
     config = module.Config.model_validate(GENERATORS[name])
@@ -285,11 +311,11 @@ def test_methods_in_steps_make_exactly_the_releases_they_were_calibrated_for(nam
     (entry,), (asked,) = vault.ledger.releases, module.asks(config, lambda part: 40)
     assert (entry.count, entry.mechanism, entry.relation) == (6, asked.mechanism, asked.relation)
     assert entry.sensitivity == pytest.approx(asked.sensitivity * (1 + ROUNDING), rel=1e-12)
-    assert accounting.parameters(entry.event)[0] == asked.sampling_rate == 20 / 40
+    assert accounting.parameters(entry.event)[0] == asked.rate == {"gs_wgan": 1 / 4, **dict.fromkeys(SAMPLING, 0.5)}.get(name, 1)
     assert 4.99 < vault.ledger.spent() <= 5.0
 
 
-@pytest.mark.parametrize("name", ["dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"])
+@pytest.mark.parametrize("name", SAMPLING)
 def test_a_batch_may_be_empty(name, make_vault):
     """At one record expected, one batch in three is."""
     module = load(name)

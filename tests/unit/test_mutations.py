@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from privset import PrivsetError, methods
 from privset.data.datasets import PublicFacts
 from privset.jobs.run import Run
-from privset.methods import dp_merf, dp_sinkhorn, dp_swd, dpsgd, psg, psg_continual, psm, psm_releases
+from privset.methods import dp_merf, dp_sinkhorn, dp_swd, dpsgd, g_pate, gs_wgan, psg, psg_continual, psm, psm_releases
 from privset.privacy import accounting, certificates
 from privset.privacy.ledger import Release
 from privset.privacy.noise import key_of
@@ -30,6 +30,12 @@ KINDS = {
     "dp_merf": (dp_merf, {"length_scale": 105, "features": 20, "steps": 2}, 1),
     "dp_sinkhorn": (dp_sinkhorn, {"steps": 2, "batch_size": 8, "generated": 3, "width": 2}, 1),
     "dp_swd": (dp_swd, {"steps": 2, "batch_size": 8, "generated": 3, "directions": 4}, 1),
+    "gs_wgan": (
+        gs_wgan,
+        {"members": 5, "steps": 2, "warm_steps": 0, "critic_steps": 1, "batch_size": 3, "hidden": 4, "width": 2},
+        1,
+    ),
+    "g_pate": (g_pate, {"members": 4, "steps": 2, "batch_size": 3, "hidden": 4, "width": 2}, 1),
     "psg_continual": (psg_continual, {**PSG, "batch_size": 4}, 1),
     "dpsgd": (dpsgd, {"epochs": 1, "batch_size": 4, "width": 4}, None),
     "psm statistics": (
@@ -297,6 +303,9 @@ def test_the_configuration_and_the_ledger_are_compared(made):
         ("psg", "iterations", 3),
         ("psg", "clip", 0.2),
         ("psg", "batch_size", 9),
+        ("gs_wgan", "members", 4),
+        ("gs_wgan", "clip", 0.5),
+        ("g_pate", "directions", 9),
         ("psg_continual", "outer", 3),
         ("dpsgd", "epochs", 2),
         ("psm statistics", "random_networks", 3),
@@ -310,7 +319,7 @@ def test_the_configuration_and_the_ledger_are_compared(made):
             methods.check(stated, file_of(made[kind]))
 
 
-@pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg", "dp_sinkhorn", "dp_swd"])
+@pytest.mark.parametrize("kind", ["dp_merf", "psm", "psm statistics", "psg", "dp_sinkhorn", "dp_swd", "gs_wgan", "g_pate"])
 def test_a_forged_relation_with_all_that_follows_from_it(made, kind):
     """Whoever forges computes everything again: what the method does not ask is still refused."""
     stated = json.loads((made[kind] / "certificate.json").read_text())

@@ -75,8 +75,11 @@ class Row:
         return None if self.config is None else load(self.name).synthesize(statistics, vault.facts, self.config, run)
 
     def on_fewer(self, share: float) -> Row:
-        """The same for a `share` of the records: batches shrink with them, so that rates and noise stay what they are."""
+        """The same for a `share` of the records: batches shrink with them, so that rates and noise stay what they are; of an
+        ensemble there are fewer members."""
         block = self.config if self.releases is None else self.releases
+        if "members" in type(block).model_fields:  # of an ensemble: shards keep their size
+            return replace(self, config=block.model_copy(update={"members": max(1, round(block.members * share))}))
         if all(asked.sampling_rate == 1 for asked in self.asks(lambda part: 10**9)):
             return self
         block = block.model_copy(update={"batch_size": max(1, round(block.batch_size * share))})

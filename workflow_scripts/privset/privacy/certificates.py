@@ -179,6 +179,10 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             raise wrong(f"{line}: {entry.mechanism} is for neighbours of {relation}")
         if entry.kind not in kinds:
             raise wrong(f"{line}: {entry.mechanism} is never {entry.kind}")
+        if content.noise_stream == FLOAT32 and entry.mechanism not in ("gradient_mean", "feature_sums"):
+            raise wrong(f"{line}: {entry.mechanism} never had noise from {FLOAT32}")
+        if entry.kind == "gaussian-of-one-shard" and entry.sampling_rate * entry.records < 1 - 1e-9:
+            raise wrong(f"{line}: more shards than its {entry.records} records")
         if content.delta * entry.records >= 1 or content.delta > LARGEST_DELTA:
             raise wrong(f"delta = {content.delta:g} is not below one in {entry.records} records, or above {LARGEST_DELTA}")
         if content.noise_stream == STREAM and (entry.records > RECORDS or entry.dimension > DIMENSION):
@@ -194,10 +198,10 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
         raise wrong(f"cell.epsilon = {content.cell.epsilon}, but epsilon_budget = {content.epsilon_budget}")
     if (content.statistics_sha256 is None) != (content.releases is None) or content.statistics_sha256 == content.set_sha256:
         raise wrong("statistics_sha256 and releases belong together, and to other bytes than these")
-    releases = [Release.from_dict(entry.model_dump(exclude_none=True)) for entry in content.ledger]
     try:
+        releases = [Release.from_dict(entry.model_dump(exclude_none=True)) for entry in content.ledger]
         compositions(releases)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise wrong(str(error)) from None
     for first, second in pairwise(releases):
         if first.same_kind(second):
@@ -226,7 +230,8 @@ def verify(path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
 
     Raises PrivsetError with one line for whatever contradicts itself: other bytes, an unknown or missing entry, a value out of
     its range, an entry that does not follow from the ledger, a budget that was exceeded. What takes time comes last: epsilon
-    again, by dp-accounting's RDP and PLD accountants, which are not those that calibrated the noise.
+    again, by dp-accounting's RDP and PLD accountants, which are not those that calibrated the noise. For one shard of many there
+    are none but ours, which must lie between two of dp-accounting's bounds.
     """
     certificate_path = certificate_path or path.with_name("certificate.json")
     stated = matching_certificate(path, certificate_path)
@@ -258,12 +263,30 @@ def verify(path: Path, certificate_path: Path | None = None) -> dict[str, Any]:
         ours = accounting.rdp_epsilon(counted, content.delta, orders=accounting.WHOLE_ORDERS)
         if abs(ours - theirs) > 1e-3 * theirs:
             raise PrivsetError(f"{certificate_path}: two RDP accountants disagree on its ledger ({ours:.6g}, {theirs:.6g})")
+        if sampled:
+            _refuse_impossible(counted, content.delta, certificate_path)
     exact = _spent(accounting.pld_epsilon, releases, content.delta)
     if not _close(exact, stated["epsilon_pld"]):
         raise PrivsetError(
             f"{certificate_path}: epsilon_pld = {stated['epsilon_pld']}, and its ledger gives {exact:.6g}; it was changed"
         )
     return stated
+
+
+def _refuse_impossible(counted: tuple[accounting.Counted, ...], delta: float, where: Path) -> None:
+    """Releases about one shard of many spend at most what Renyi DP says, and at least what Poisson samples of the same rate do,
+    by dp-accounting's own PLD: removing a record from these is the worst case of those (`accounting._one_of`)."""
+    accountant = dp_accounting.pld.PLDAccountant()
+    for event, count in counted:
+        rate, noise_multiplier = accounting.parameters(event)
+        accountant.compose(accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=rate), count)
+    least, tight, most = (
+        float(accountant.get_epsilon(delta)),
+        accounting.pld_epsilon(counted, delta),
+        accounting.rdp_epsilon(counted, delta),
+    )
+    if not least <= tight * (1 + 1e-3) or not tight <= most * (1 + 1e-3):
+        raise PrivsetError(f"{where}: epsilon of its shards is not between its bounds ({least:.6g}, {tight:.6g}, {most:.6g})")
 
 
 def _close(value: float, claimed: float | str) -> bool:

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from privset import PrivsetError
 from privset.networks import optimisers
 from privset.networks.weights import initialise
 from privset.privacy.accounting import gaussian_event
+from privset.privacy.batches import check_clip
 from privset.privacy.gradients import cut
-from privset.privacy.ledger import Release
+from privset.privacy.ledger import Release, check_members
 from privset.privacy.noise import ROUNDING
 
 Member = Callable[[Tensor, Tensor], Tensor]
@@ -55,18 +55,21 @@ class Ensemble:
         learning_rate: float,
         betas: tuple[float, float],
     ):
+        check_members(members, len(labels))
+        if next(network.buffers(), None) is not None:
+            raise TypeError(f"{type(network).__name__} has buffers, which all members would share")
         self.members, self.size = members, len(labels) // members
-        if self.size == 0:
-            raise PrivsetError(f"{members} members: there are {len(labels)} records, and each needs one")
         self.__charge, self.__answer, self.__chosen, self.__generator = charge, answer, chosen, generator
-        order = torch.randperm(len(labels), generator=generator, device=labels.device)[: members * self.size]
-        self.__images, self.__labels = (part[order].unflatten(0, (members, self.size)) for part in (images, labels))
+        self.__images, self.__labels = images, labels
+        order = torch.randperm(len(labels), generator=generator, device=labels.device)
+        self.__shards = order[: members * self.size].view(members, self.size)
         self.__network = copy.deepcopy(network).requires_grad_(False)
-        drawn: list[dict[str, Tensor]] = []
-        for _ in range(self.members):
+        own = dict(self.__network.named_parameters())
+        self.__weights = {name: parameter.new_empty(members, *parameter.shape) for name, parameter in own.items()}
+        for member in range(members):
             initialise(self.__network, generator)
-            drawn.append({name: parameter.clone() for name, parameter in self.__network.named_parameters()})
-        self.__weights = {name: torch.stack([weights[name] for weights in drawn]) for name in drawn[0]}
+            for name, parameter in own.items():
+                self.__weights[name][member] = parameter
         self.__optimiser = optimisers.Adam(self.__weights.values(), learning_rate=learning_rate, betas=betas)
 
     def __member(self, weights: dict[str, Tensor]) -> Member:
@@ -79,7 +82,8 @@ class Ensemble:
         def of_member(weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
             return loss(self.__member(weights), images, labels)
 
-        gradients = vmap(grad(of_member))(self.__weights, self.__images[:, places], self.__labels[:, places])
+        records = self.__shards[:, places]
+        gradients = vmap(grad(of_member))(self.__weights, self.__images[records], self.__labels[records])
         self.__optimiser.step(list(gradients.values()))
 
     def __gradients(self, loss: Loss, images: Tensor, labels: Tensor, members: slice) -> Tensor:
@@ -122,11 +126,13 @@ class Ensemble:
 
         Returns (B, k, bins). Raises BudgetExceeded before a member is asked.
         """
+        check_clip(clip)
         shape = (len(images), directions.shape[1], bins)
 
         def make() -> Tensor:
-            projected = self.__gradients(loss, images, labels, slice(None)) @ directions
-            chosen = ((projected / clip + 1) * (bins / 2)).nan_to_num(0.0).floor().clamp(0, bins - 1).long()
+            projected = self.__gradients(loss, images, labels, slice(None)).nan_to_num(0.0, 0.0, 0.0) @ directions
+            chosen = ((projected / clip).nan_to_num(0.0).clamp(-1, 1) + 1) * (bins / 2)
+            chosen = chosen.floor().clamp(max=bins - 1).long()
             return nn.functional.one_hot(chosen, bins)
 
         sensitivity = votes_sensitivity(len(images) * directions.shape[1])
@@ -192,6 +198,7 @@ class Ensemble:
 
         Returns (B, C, H, W). Raises BudgetExceeded before a member is asked.
         """
+        check_clip(clip)
         event = gaussian_event(noise_multiplier=noise_multiplier, shards=self.members)
         stated = gradient_sensitivity(len(images), clip) * (1 + ROUNDING)
         release = self.__charge("one_gradient", event, "replace-one", stated, images.numel())
@@ -200,11 +207,12 @@ class Ensemble:
         rows, factors = cut(gradients, clip / len(images), look=images.device.type == "cpu")
         return self.__answer((rows * factors[:, None]).view(images.shape), release, noise_multiplier)
 
-    def state(self) -> dict[str, Any]:
-        """For the vault's state; as secret as the data."""
-        return {"weights": self.__weights, "optimiser": self.__optimiser.state()}
+    def _state(self) -> dict[str, Any]:
+        """For the vault's state; as secret as the data, and for nobody else."""
+        return {"shards": self.__shards, "weights": self.__weights, "optimiser": self.__optimiser.state()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.__shards = state["shards"]
         for name, stacked in self.__weights.items():
             stacked.copy_(state["weights"][name])
         self.__optimiser.load(state["optimiser"])

@@ -112,6 +112,12 @@ def rate_of(batch_size: int, records: int) -> float:
     return batch_size / records
 
 
+def check_members(members: int, records: int) -> None:
+    """Raises PrivsetError unless there is a record for each member of an ensemble."""
+    if members > records:
+        raise PrivsetError(f"{members} members: there are {records} records, and each needs one")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a configuration asks of the private data, in a row: stated by each method, for comparison with a ledger."""

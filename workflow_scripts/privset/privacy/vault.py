@@ -331,7 +331,7 @@ class Vault:
         return {
             "releases": [release.to_dict() for release in self.ledger.releases],
             "key": f"{self.__key:032x}",
-            "ensembles": [ensemble.state() for ensemble in self.__ensembles],
+            "ensembles": [ensemble._state() for ensemble in self.__ensembles],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -339,7 +339,7 @@ class Vault:
         self.ledger.releases = [Release.from_dict(entry) for entry in state["releases"]]
         self.__key = int(state["key"], 16)
         for ensemble, saved in zip(self.__ensembles, state["ensembles"], strict=True):
-            ensemble.load_state(saved)
+            ensemble._load_state(saved)
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""
