@@ -10,6 +10,7 @@ from PIL import Image
 
 from privset import methods
 from privset.__main__ import main
+from privset.data import exports
 from privset.data.datasets import DATASETS, DESCRIPTION, FILES
 from privset.data.idx import read_idx, write_idx
 from privset.privacy import certificates
@@ -79,6 +80,70 @@ def test_exported_sets_are_the_set(cells, form):
         assert np.array_equal(np.array([row[1:] for row in rows[1:]], np.float32), images.reshape(20, -1))
 
 
+def test_an_export_overwrites_and_mixes_nothing(cells, capsys):
+    target, here = cells / "out", cells / "a"
+    for index in range(5):
+        files.write_json(target / f"mine{index}.json", {})
+    given = ["export", str(here), "--format", "idx", "--to"]
+    assert main([*given, str(target)]) == 1
+    line = capsys.readouterr().err
+    assert line.endswith(
+        "not empty (mine0.json, mine1.json, mine2.json and 2 more); name a new folder, or --force to remove what is there\n"
+    )
+    assert len(list(target.iterdir())) == 5
+    assert main([*given, str(target), "--force"]) == 0
+    assert "removed before: mine0.json" in capsys.readouterr().out
+    assert sorted(path.name for path in target.iterdir()) == sorted(["certificate.json", *FILES[:2]])
+    for place, message in (
+        (here, "the set itself is there; name another folder"),
+        (cells, "the set itself is there; name another folder"),
+        (here / "set.npz", "there is a file of that name; name a folder"),
+    ):
+        before = files.sha256(here / "set.npz")
+        assert main([*given, str(place), "--force"]) == 1
+        assert capsys.readouterr().err == f"error: --to {place}: {message}\n"
+        assert files.sha256(here / "set.npz") == before
+
+
+def test_an_export_that_cannot_be_written_is_one_line(cells, capsys, monkeypatch):
+    def full(self, *given, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["export", str(cells / "a"), "--format", "imagefolder", "--to", str(cells / "out")]) == 1
+    line = capsys.readouterr().err
+    assert line == f"error: --to {cells / 'out'}: could not be written (No space left on device); it is incomplete\n"
+
+
+def test_class_folders_sort_as_the_labels_do(tmp_path):
+    images, _ = a_set(24)
+    arrays.write_set(tmp_path / "set.npz", arrays.Set(images, np.arange(24) % 12))
+    files.write_json(tmp_path / "certificate.json", {})
+    exports.export(tmp_path / "set.npz", "imagefolder", tmp_path / "out")
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert [int(name) for name in folders] == list(range(12))
+
+
+@pytest.mark.parametrize("command", [["show"], ["export", "--format", "npz", "--to", "out"], ["evaluate", "--data", "data"]])
+def test_of_several_sets_one_must_be_named(cells, capsys, command):
+    assert main([*command, str(cells)]) == 1
+    line = capsys.readouterr().err
+    assert line == f"error: {cells}: 2 sets are there; name one of them: {cells / 'a/set.npz'}, {cells / 'b/set.npz'}\n"
+
+
+def test_verify_looks_behind_links_and_takes_a_certificate(cells, tmp_path, capsys):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/b").symlink_to(cells / "b")
+    assert main(["verify", str(tmp_path / "links"), str(cells / "a/certificate.json")]) == 0
+    assert capsys.readouterr().out.count("ok ") == 2
+    damaged = bytearray((cells / "b/set.npz").read_bytes())
+    damaged[-200] ^= 1
+    (cells / "b/set.npz").write_bytes(damaged)
+    assert main(["verify", str(tmp_path / "links")]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("FAILED") and "costs another epsilon" in out and "run again" not in out
+
+
 def test_show_names_the_part_of_each_release(cell_in_parts, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(methods, "check", lambda stated, path: None)  # a ledger that no method asks for
     assert main(["show", str(cell_in_parts / "set.npz")]) == 0
@@ -90,8 +155,8 @@ def test_show_names_the_part_of_each_release(cell_in_parts, capsys, monkeypatch)
 @pytest.fixture
 def data(tmp_path):
     """A fetched dataset whose test images are the set's own, each of its class."""
-    folder = tmp_path / "data"
-    folder.mkdir()
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
     images, labels = a_set()
     pixels = (255 * images[:, 0]).round().astype(np.uint8)
     for name, array in zip(FILES, (pixels, labels.astype(np.uint8)) * 2, strict=True):
@@ -116,7 +181,8 @@ def test_evaluate_trains_networks_on_the_set_and_tests_them(cells, data, capsys)
     [
         ({"--network": "lenet6"}, "--network lenet6: choose from convnet"),
         ({"--steps": "0"}, "--steps 0: must be 1 or more"),
-        ({"--data": "nowhere"}, "nowhere"),
+        ({"--data": "nowhere/mnist"}, "nowhere"),
+        ({"--data": "results/data/fashion_mnist"}, "the set was made from mnist; name the folder of that, or --force"),
     ],
 )
 def test_evaluate_refuses_in_one_line(cells, data, capsys, changed, message):

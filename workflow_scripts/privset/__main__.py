@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import shutil
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from privset import PrivsetError
-from privset.data.datasets import FILES
-from privset.data.idx import write_idx
+from privset.data import exports
 from privset.privacy import certificates
 from privset.privacy.certificate import FLOAT32
-from privset.sets import arrays, files, mosaic
+from privset.sets import arrays, mosaic
+
+NAMES = ("set.npz", certificates.STATISTICS)
 
 
 def _sets(paths: list[Path]) -> list[Path]:
-    """The files of sets and of released statistics among and below the given paths."""
+    """The files of sets and of released statistics among and below the given paths, behind links too; of a certificate, what lies
+    beside it."""
     found: list[Path] = []
     for path in paths:
-        names = ("set.npz", certificates.STATISTICS)
-        sets = sorted(file for name in names for file in path.rglob(name)) if path.is_dir() else [path]
+        if path.is_dir():
+            folders = sorted(Path(folder) for folder, _, _ in os.walk(path, followlinks=True))
+            sets = [folder / name for folder in folders for name in NAMES if (folder / name).exists()]
+        elif path.name == "certificate.json":
+            sets = [path.with_name(name) for name in NAMES if path.with_name(name).exists()]
+        else:
+            sets = [path]
         if not sets or not sets[0].is_file():
             raise PrivsetError(f"{path}: no set.npz there")
         found += sets
     return found
+
+
+def _one_set(path: Path) -> Path:
+    """The one set there; a PrivsetError that lists them if there are several."""
+    found = [file for file in _sets([path]) if file.name != certificates.STATISTICS]
+    if len(found) != 1:
+        listed = ", ".join(map(str, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+        raise PrivsetError(f"{path}: {len(found)} sets are there; name one of them" + (f": {listed}" if found else ""))
+    return found[0]
 
 
 def _verified(path: Path) -> dict[str, Any]:
@@ -104,55 +118,7 @@ def show(path: Path, png: Path | None) -> int:
     return 0
 
 
-def _training_images(made: arrays.Set) -> tuple[np.ndarray, np.ndarray]:
-    if made.tiles == 1:
-        return made.images, made.labels
-    import torch  # seconds that no other command needs to spend
-
-    from privset.sets import tiles
-
-    images, labels = map(torch.from_numpy, (made.images, made.labels))
-    return tiles.unpack(images, made.tiles).numpy(), tiles.unpack_labels(labels, made.tiles).numpy()
-
-
-def export(path: Path, form: str, target: Path) -> int:
-    """The set's training images for other tools, with its certificate beside them."""
-    _verified(path)
-    made = arrays.read_set(path)
-    images, labels = _training_images(made)
-    pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
-    target.mkdir(parents=True, exist_ok=True)
-    if form == "npz":
-        shutil.copyfile(path, target / "set.npz")
-    elif form == "idx":
-        content = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
-        for name, array in zip(FILES[:2], (content, labels.astype(np.uint8)), strict=True):
-            files.write_atomically(target / name, lambda stream, array=array: stream.write(write_idx(array)), mode="wb")
-    elif form == "imagefolder":
-        for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-            folder = target / str(label)
-            folder.mkdir(exist_ok=True)
-            picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-            Image.fromarray(picture).save(folder / f"{index:05d}.png")
-    else:
-
-        def write(stream) -> None:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["label", *(f"pixel{index}" for index in range(images[0].size))])
-            writer.writerows([label, *image.ravel().tolist()] for label, image in zip(labels.tolist(), images, strict=True))
-
-        files.write_atomically(target / "set.csv", write)
-    shutil.copyfile(path.with_name("certificate.json"), target / "certificate.json")
-    changed = []
-    if form in ("idx", "imagefolder"):
-        changed.append("pixels rounded to 0..255; the certificate's checksum is that of set.npz")
-    if form != "npz" and made.soft_labels is not None:
-        changed.append("without the soft labels, which only npz holds")
-    print(f"{len(images)} images to {target}" + (f" ({'; '.join(changed)})" if changed else ""))
-    return 0
-
-
-def evaluate(path: Path, data: Path, network: str, steps: int | None, precision: str, seeds: int) -> int:
+def evaluate(path: Path, data: Path, network: str, steps: int | None, precision: str, seeds: int, *, force: bool) -> int:
     """The test accuracy of fresh networks trained on a set: by the protocol `psg`, or with `steps` steps, else the same."""
     import torch  # seconds that no other command needs to spend
 
@@ -163,7 +129,9 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     from privset.jobs.progress import Progress
     from privset.networks import classifiers
 
-    _verified(path)
+    dataset = _verified(path)["cell"]["dataset"]
+    if dataset != data.resolve().name and not force:
+        raise PrivsetError(f"--data {data}: the set was made from {dataset}; name the folder of that, or --force")
     if network not in classifiers.NETWORKS:
         raise PrivsetError(f"--network {network}: choose from {', '.join(classifiers.NETWORKS)}")
     if seeds < 1 or (steps is not None and steps < 1):
@@ -263,8 +231,9 @@ def main(arguments: list[str] | None = None) -> int:
     showing.add_argument("--png", type=Path, help="also draw the set, one row per class")
     exporting = commands.add_parser("export", help="write the set for other tools, its certificate beside it")
     exporting.add_argument("path", type=Path, metavar="SET")
-    exporting.add_argument("--format", choices=("npz", "idx", "imagefolder", "csv"), required=True)
-    exporting.add_argument("--to", type=Path, required=True, metavar="FOLDER")
+    exporting.add_argument("--format", choices=tuple(exports.FORMATS), required=True)
+    exporting.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="new, or empty")
+    exporting.add_argument("--force", action="store_true", help="remove what is in the folder before")
     scoring = commands.add_parser("evaluate", help="train networks on the set and test them on the real test images")
     scoring.add_argument("path", type=Path, metavar="SET")
     scoring.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="results/data/DATASET of the workflow")
@@ -272,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     scoring.add_argument("--steps", type=int, help="SGD steps instead of the paper's 1,001 epochs")
     scoring.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     scoring.add_argument("--seeds", type=int, default=3, metavar="N", help="networks")
+    scoring.add_argument("--force", action="store_true", help="on other data than the set was made from")
     attacking = commands.add_parser("audit", help="lower bounds on a method's epsilon, by attacks on the running code")
     attacking.add_argument("method", help="a row of config.yaml")
     attacking.add_argument("--epsilon", type=float, required=True, metavar="E", help="what is claimed")
@@ -288,10 +258,14 @@ def main(arguments: list[str] | None = None) -> int:
             return audit(given.method, given.epsilon, given.config, given.preset, given.data)
         if given.command == "verify":
             return verify(given.paths)
-        (path,) = _sets([given.path])[:1]
+        path = _one_set(given.path)
         if given.command == "evaluate":
-            return evaluate(path, given.data, given.network, given.steps, given.precision, given.seeds)
-        return show(path, given.png) if given.command == "show" else export(path, given.format, given.to)
+            return evaluate(path, given.data, given.network, given.steps, given.precision, given.seeds, force=given.force)
+        if given.command == "show":
+            return show(path, given.png)
+        _verified(path)
+        print(exports.export(path, given.format, given.to, force=given.force))
+        return 0
     except PrivsetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -62,7 +62,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(), parse_constant=no_number, object_pairs_hook=no_key_twice)
     except (OSError, ValueError, RecursionError) as error:
-        raise PrivsetError(f"{path} is not readable JSON ({error}); delete it and run again") from error
+        remedy = "bring it back as it was" if path.name == "certificate.json" else "delete it and run again"
+        raise PrivsetError(f"{path} is not readable JSON ({error}); {remedy}") from error
 
 
 def sha256(path: Path) -> str:
@@ -77,8 +78,8 @@ def matching_certificate(set_path: Path, certificate_path: Path) -> dict[str, An
         raise PrivsetError(f"{certificate_path} is not a certificate; delete it and run again")
     if stated.get("set_sha256") != sha256(set_path):
         raise PrivsetError(
-            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. "
-            "Delete both and run again"
+            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. Bring both back as "
+            "they were: to make a private set again costs another epsilon, unless its noise was seeded"
         )
     return stated
 
