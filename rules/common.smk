@@ -14,6 +14,7 @@ from privset import PrivsetError
 from privset.data.datasets import DESCRIPTION, FILES
 from privset.jobs import grids, needs, rows
 from privset.jobs.config import validate
+from privset.jobs.keys import refuse_duplicate_keys
 from privset.jobs.digest import code_digest, question_digest, run_this_library
 from privset.jobs.progress import finished_tables
 from privset.jobs.grids import CELL, CERTIFICATE, METRICS, PREDICTIONS, RELEASES, SET
@@ -22,6 +23,8 @@ from privset.methods import schema
 run_this_library()
 
 try:
+    for path in workflow.configfiles:
+        refuse_duplicate_keys(Path(path))
     validate(
         config,
         schema=schema.current(),

@@ -1,6 +1,7 @@
 """The configuration: every mistake ends in one line that names the key, the value and the remedy."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from privset.evaluation.training import Schedule
 from privset.jobs.blocks import parse
 from privset.jobs.config import epsilon_text
 from privset.jobs.config import validate as validate_by
+from privset.jobs.keys import refuse_duplicate_keys
 from privset.jobs.rows import method_of, methods
 from privset.methods import load, load_releases, schema
 
@@ -113,6 +115,39 @@ def test_bad_values_in_one_line(path, value, line):
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("delta",), math.nan, "delta = nan: must be a finite number"),
+        ((*P, "epsilon"), [1, math.inf], "presets.quick.epsilon[1] = inf: must be a finite number"),
+        ((*P, "evaluation", "small_sets", "default", "momentum"), math.nan, "momentum = nan: must be a finite number"),
+        (("delta",), "1e-5", 'delta = "1e-5": must be of type number; YAML takes it for text: write 1.0e-5'),
+        (("delta",), "small", 'delta = "small": must be of type number'),
+        (
+            (*P, "methods", "dp_merf", "by_dataset", "minst"),
+            {"length_scale": 3},
+            'presets.quick.methods.dp_merf.by_dataset = "minst": choose from mnist, fashion_mnist, cifar10, digits',
+        ),
+    ],
+)
+def test_values_that_are_easily_mistaken_in_one_line(path, value, line):
+    with pytest.raises(PrivsetError) as error:
+        validate(changed(path, value))
+    assert str(error.value).startswith("config.yaml: ") and str(error.value).endswith(line)
+
+
+def test_a_held_out_dataset_has_values_of_its_own():
+    validate(changed((*P, "methods", "dp_merf", "by_dataset", "mnist_validation"), {"length_scale": 3}))
+
+
+def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: &a {x: 1}\nb:\n  - {<<: *a, c: 1}\n  - c: 1\n    d: 2\n    c: 3\n")
+    with pytest.raises(PrivsetError, match=r"config.yaml: line 6: key 'c' is in line 4 already; remove one$"):
+        refuse_duplicate_keys(file)
+    refuse_duplicate_keys(ROOT / "config.yaml")
+
+
+@pytest.mark.parametrize(
     ("path", "value", "parts"),
     [
         ((*P, "epsilons"), [1], ["presets.quick", "unknown key 'epsilons'", "known keys", "epsilon"]),
@@ -140,7 +175,19 @@ def test_yaml_keys_that_are_numbers_are_fine():
         validate(changed((*P, "methods", "psg", "by_spc"), {"ten": {"outer": 2}}))
 
 
-@pytest.mark.parametrize(("value", "text"), [(10, "10"), (10.0, "10"), ("1", "1"), (0.2, "0.2"), (float("inf"), "inf")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10, "10"),
+        (10.0, "10"),
+        ("1", "1"),
+        (0.2, "0.2"),
+        (float("inf"), "inf"),
+        (0.12345678, "0.12345678"),
+        (1.0000001, "1.0000001"),
+        (1e-5, "1e-05"),
+    ],
+)
 def test_one_spelling_of_epsilon(value, text):
     assert epsilon_text(value) == text
 

@@ -7,10 +7,11 @@ described where they are used; `methods.schema` puts them into this model's sche
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import Field, StringConstraints
 from privset import PrivsetError
 from privset.data.datasets import DATASETS, base_name
 from privset.jobs.blocks import Block, Count, Positive
+from privset.privacy.certificate import epsilon_spelled
 
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
 _SEVERAL = {"uniqueItems": True}
@@ -224,6 +226,21 @@ def _order(config: Any, path: Any) -> list[int]:
     return places
 
 
+def _number(value: float) -> str:
+    """As YAML 1.1 reads it: with a point before an exponent, which has a sign."""
+    mantissa, _, exponent = repr(value).partition("e")
+    return f"{mantissa}{'' if '.' in mantissa else '.0'}e{int(exponent):+d}" if exponent else mantissa
+
+
+def _endless(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """Where in a configuration NaN and infinities are, which no comparison with a range would find."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from _endless(inner, (*path, key))
+
+
 def _reason(error: jsonschema.ValidationError) -> str:
     value = json.dumps(error.instance, default=str)
     value = value if len(value) <= 60 else value[:57] + "..."
@@ -247,7 +264,11 @@ def _reason(error: jsonschema.ValidationError) -> str:
         case "enum":
             return f"= {value}: choose from {', '.join(map(str, error.validator_value))}"
         case "type":
-            return f"= {value}: must be of type {error.validator_value}"
+            hint = ""
+            if isinstance(error.instance, str) and error.validator_value in ("number", "integer"):
+                with contextlib.suppress(ValueError):
+                    hint = f"; YAML takes it for text: write {_number(float(error.instance))}"
+            return f"= {value}: must be of type {error.validator_value}{hint}"
         case _:
             return f"= {value}: {error.message}"
 
@@ -257,6 +278,8 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
 
     Raises PrivsetError with one line, `config.yaml: presets.quick.epsilon[1] = -3: must be > 0`, for the first problem.
     """
+    for path, value in _endless(config):
+        raise PrivsetError(f"{source}: {_position(path)} = {value}: must be a finite number")
     plain = json.loads(json.dumps(config, default=str))  # YAML's integer keys are strings, as in JSON
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(plain), key=lambda error: _order(plain, error.path))
     if errors:
@@ -280,6 +303,9 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
             for index, value in enumerate(preset[f"{what}s"]):
                 meant = base_name(value, config.get("datasets", {})) if what == "dataset" else value
                 check(what, meant, f"presets.{name}.{what}s[{index}]")
+        for method, block in {**preset["methods"], **preset.get("continual", {}).get("methods", {})}.items():
+            for value in block.get("by_dataset", {}):
+                check("dataset", base_name(value, config.get("datasets", {})), f"presets.{name}.methods.{method}.by_dataset")
         for kind in ("small_sets", "large_sets"):
             for network in set(preset["evaluation"][kind]) - {"default"}:
                 check("network", network, f"presets.{name}.evaluation.{kind}")
@@ -295,7 +321,8 @@ def network_names() -> list[str]:
 
 
 def epsilon_text(value: Any) -> str:
-    """The one spelling of an epsilon in paths: 10 -> "10", 10.0 -> "10", 0.2 -> "0.2", infinity -> "inf".
+    """The one spelling of an epsilon in paths: 10 -> "10", 10.0 -> "10", 0.2 -> "0.2", infinity -> "inf". All its digits: what is
+    spent is what was asked.
 
     Raises PrivsetError unless the value is a number > 0.
     """
@@ -305,4 +332,4 @@ def epsilon_text(value: Any) -> str:
         raise PrivsetError(f"epsilon = {value!r}: must be a number > 0, or inf for the non-private rows") from None
     if math.isnan(number) or number <= 0:
         raise PrivsetError(f"epsilon = {value}: must be > 0")
-    return "inf" if math.isinf(number) else f"{number:g}"
+    return epsilon_spelled(number)

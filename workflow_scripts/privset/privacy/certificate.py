@@ -24,6 +24,11 @@ Count = Annotated[int, Field(ge=1)]
 Word = Annotated[str, Field(max_length=200)]
 
 
+def epsilon_spelled(value: float) -> str:
+    """As in paths and cells: 10.0 is "10", and no digit is left out."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
 class Closed(pydantic.BaseModel):
     """A block of a certificate. The docstring below a key is its description in the schema; unknown keys are errors."""
 

@@ -19,7 +19,7 @@ import pydantic
 
 from privset import PrivsetError
 from privset.privacy import accounting
-from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, STATISTICS, Certificate
+from privset.privacy.certificate import FLOAT32, FORMAT, OS_ENTROPY, STATISTICS, Certificate, epsilon_spelled
 from privset.privacy.ledger import LARGEST_BUDGET, LARGEST_DELTA, Ledger, Release, compositions
 from privset.privacy.noise import DIMENSION, RECORDS, STREAM, grid
 from privset.sets.arrays import read_set, read_statistics
@@ -194,7 +194,7 @@ def _refuse_contradictions(content: Certificate, where: Path) -> list[Release]:
             raise wrong(f"{line}.grid = {entry.grid}, and its sensitivity and dimension give {expected}")
     if content.ledger[0].kind != "non-private" and not float(content.epsilon_budget) <= LARGEST_BUDGET:
         raise wrong(f"epsilon_budget = {content.epsilon_budget}, and more than {LARGEST_BUDGET} promises nothing")
-    if content.cell.epsilon != ("inf" if content.epsilon_budget == "inf" else f"{content.epsilon_budget:g}"):
+    if content.cell.epsilon != epsilon_spelled(float(content.epsilon_budget)):
         raise wrong(f"cell.epsilon = {content.cell.epsilon}, but epsilon_budget = {content.epsilon_budget}")
     if (content.statistics_sha256 is None) != (content.releases is None) or content.statistics_sha256 == content.set_sha256:
         raise wrong("statistics_sha256 and releases belong together, and to other bytes than these")
