@@ -175,7 +175,7 @@ def audit(method: str, epsilon: float, configuration: Path, preset: str | None, 
     from privset.methods import schema as current
 
     try:
-        content = yaml.safe_load(configuration.read_text())
+        content = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise PrivsetError(f"--config {configuration}: {str(error).splitlines()[0]}") from None
     config.validate(content, schema=current.current(), source=str(configuration))

@@ -67,9 +67,9 @@ class File:
             self.log(f"{lock.lock_file}: no lock ({error}): make sure that no other process computes this cell")
             return
         self.claimed, file = lock, Path(lock.lock_file)
-        if waited and file.read_text() == FINISHED:
+        if waited and file.read_text(encoding="utf-8") == FINISHED:
             raise PrivsetError(f"{self.path}: another process has just finished this cell; run again to go on")
-        file.write_text("")
+        file.write_text("", encoding="utf-8")
 
     def load(self, device: torch.device | str) -> dict[str, Any] | None:
         """What was saved, or None. A truncated file, or one of another configuration, code or machine, is refused with a line
@@ -101,7 +101,7 @@ class File:
         """After the result is in place."""
         self.path.unlink(missing_ok=True)
         if self.claimed is not None:
-            Path(self.claimed.lock_file).write_text(FINISHED)
+            Path(self.claimed.lock_file).write_text(FINISHED, encoding="utf-8")
             self.claimed.release()
             self.claimed = None
 

@@ -80,7 +80,7 @@ def provenance(device: str) -> dict[str, Any]:
         precision = {"highest": "float32", "high": "TF32"}.get(torch.get_float32_matmul_precision(), "bfloat16")
         hardware = f"{torch.cuda.get_device_name(device)}, {precision} products"
     else:
-        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         hardware = f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} thread(s)"
     names = ("torch", "numpy", "opacus", "dp-accounting")

@@ -313,7 +313,7 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
 
 def network_names() -> list[str]:
     """The names in `classifiers.NETWORKS`, read from its source: importing it would import torch."""
-    tree = ast.parse((Path(__file__).parents[1] / "networks" / "classifiers.py").read_text())
+    tree = ast.parse((Path(__file__).parents[1] / "networks" / "classifiers.py").read_text(encoding="utf-8"))
     (registry,) = (
         node.value for node in tree.body if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "NETWORKS"
     )

@@ -36,7 +36,7 @@ def _file(module: str) -> Path | None:
 def _imports(path: Path) -> set[str]:
     """Names of the privset modules that a file imports anywhere, `from privset import vault` included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -72,7 +72,7 @@ def question_digest(*modules: str) -> str:
     digest = hashlib.sha256()
     for path in reachable(*modules):
         if path.relative_to(ROOT).parts[1] in QUESTION:
-            tree = ast.parse(path.read_text())
+            tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 if isinstance(getattr(node, "body", None), list):
                     node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]

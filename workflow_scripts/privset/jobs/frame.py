@@ -22,7 +22,7 @@ def job(smk) -> Iterator[TextIO]:
         sys.modules["torch"].set_num_threads(max(1, smk.threads))
     path = Path(smk.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as log:
+    with open(path, "w", encoding="utf-8") as log:
         logging.basicConfig(stream=log, format="%(message)s", force=True)
         try:
             yield log

@@ -60,4 +60,4 @@ class Progress:
 def finished_tables(preset: str, *, since: float) -> str:
     """The tables that a run has made since a time, for the terminal."""
     written = sorted(Path(f"results/{preset}/tables").glob("*.md"))
-    return "".join(f"\n{path.read_text()}" for path in written if path.stat().st_mtime >= since)
+    return "".join(f"\n{path.read_text(encoding='utf-8')}" for path in written if path.stat().st_mtime >= since)

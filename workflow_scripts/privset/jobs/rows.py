@@ -39,7 +39,7 @@ def methods() -> dict[str, Method]:
     """
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "METHOD":
                 found[path.stem] = Method(**{word.arg: ast.literal_eval(word.value) for word in node.value.keywords})
     return found

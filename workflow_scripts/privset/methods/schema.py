@@ -29,7 +29,7 @@ NAME = "^[a-z][a-z0-9_]*$"
 def current() -> dict[str, Any]:
     """The schema as the code is now."""
     if FILE.exists():
-        known = yaml.load(FILE.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        known = yaml.load(FILE.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if known["$comment"] == _comment():
             return known
     return generate()
@@ -53,7 +53,7 @@ def _comment() -> str:
     digest = hashlib.sha256()
     sources = [LIBRARY / "jobs" / name for name in ("blocks.py", "config.py", "rows.py")]
     for path in [*sources, LIBRARY / "evaluation" / "training.py", *sorted((LIBRARY / "methods").glob("*.py"))]:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         kept = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.Assign, ast.AnnAssign))]
         digest.update("\n".join(map(ast.dump, kept)).encode())
     return f"written by `privset schema --write` from the code of digest {digest.hexdigest()[:16]}"

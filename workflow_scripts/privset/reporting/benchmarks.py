@@ -41,11 +41,11 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
     def status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the high-water mark
     except OSError:
         return 0.0
     before = status("VmRSS")

@@ -59,7 +59,7 @@ class Claim(Block):
 
 def read(path: Path) -> list[Claim]:
     """The facts. Raises PrivsetError for one that is incomplete."""
-    return [parse(Claim, entry, f"{path}: {entry.get('program')}") for entry in yaml.safe_load(path.read_text())]
+    return [parse(Claim, entry, f"{path}: {entry.get('program')}") for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
 def _events(claim: Claim) -> list[accounting.Counted]:

@@ -22,7 +22,9 @@ def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w", 
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
-        with open(partial, mode, opener=lambda name, flags: os.open(name, flags, 0o600 if secret else 0o666)) as stream:
+        encoding = None if "b" in mode else "utf-8"
+        how = 0o600 if secret else 0o666
+        with open(partial, mode, encoding=encoding, opener=lambda name, flags: os.open(name, flags, how)) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -60,7 +62,7 @@ def read_json(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(path.read_text(), parse_constant=no_number, object_pairs_hook=no_key_twice)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number, object_pairs_hook=no_key_twice)
     except (OSError, ValueError, RecursionError) as error:
         remedy = "bring it back as it was" if path.name == "certificate.json" else "delete it and run again"
         raise PrivsetError(f"{path} is not readable JSON ({error}); {remedy}") from error
