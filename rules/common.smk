@@ -20,9 +20,8 @@ from privset.jobs.progress import finished_tables
 from privset.jobs.grids import CELL, CERTIFICATE, METRICS, PREDICTIONS, RELEASES, SET
 from privset.methods import schema
 
-run_this_library()
-
 try:
+    run_this_library()
     for path in workflow.configfiles:
         refuse_duplicate_keys(Path(path))
     validate(

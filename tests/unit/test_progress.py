@@ -1,11 +1,14 @@
 """Progress lines and the frame of a job."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from conftest import ROOT
 from privset import PrivsetError
+from privset.jobs import digest
 from privset.jobs.frame import job
 from privset.jobs.progress import Progress
 
@@ -33,7 +36,7 @@ def test_a_resumed_job_counts_its_own_speed():
 
 
 def frame(tmp_path):
-    return SimpleNamespace(log=[str(tmp_path / "deep" / "rule.log")], threads=1)
+    return SimpleNamespace(log=[str(tmp_path / "deep" / "rule.log")], threads=1, scriptdir=str(ROOT / "workflow_scripts"))
 
 
 def test_a_users_mistake_is_one_line_in_log_and_terminal(tmp_path, capsys):
@@ -42,6 +45,22 @@ def test_a_users_mistake_is_one_line_in_log_and_terminal(tmp_path, capsys):
     assert stop.value.code == 1
     expected = "error: set.npz: labels are not all of 0..9\n"
     assert (tmp_path / "deep" / "rule.log").read_text() == capsys.readouterr().err == expected
+
+
+def test_another_checkouts_library_is_refused(tmp_path, capsys):
+    smk = frame(tmp_path)
+    smk.scriptdir = str(tmp_path / "workflow_scripts")
+    with pytest.raises(SystemExit), job(smk):
+        raise AssertionError("it ran")
+    mine, other = ROOT / "workflow_scripts", smk.scriptdir
+    line = f"error: the library in {mine} runs here, and not the one in {other}; uninstall or move one\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_path_that_jobs_cannot_be_given_is_one_line(monkeypatch):
+    monkeypatch.setattr(digest, "ROOT", Path("/home/me/a:b/workflow_scripts"))
+    with pytest.raises(PrivsetError, match=r"^/home/me/a:b: a path with ':' cannot be given to jobs; move this folder$"):
+        digest.run_this_library()
 
 
 def test_anything_else_leaves_its_traceback_in_the_log(tmp_path):

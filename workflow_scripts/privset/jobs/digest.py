@@ -12,6 +12,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from privset import PrivsetError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,8 +21,10 @@ def run_this_library() -> None:
     """Make every job import the library that lies beside its workflow, the one whose digests it carries.
 
     Snakemake appends a script's folder to the search path, so another checkout's library, installed in the environment, would
-    win there; PYTHONPATH comes before it.
+    win there; PYTHONPATH comes before it. Raises PrivsetError for a path that cannot stand in it.
     """
+    if os.pathsep in str(ROOT):
+        raise PrivsetError(f"{ROOT.parent}: a path with {os.pathsep!r} cannot be given to jobs; move this folder")
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(ROOT)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *others])
 
