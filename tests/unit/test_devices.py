@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+from types import SimpleNamespace
 
 import filelock
 import pytest
 import torch
 
+from conftest import ROOT
 from privset import PrivsetError
 from privset.jobs import devices
+from privset.jobs.computation import computation
 
 
 @pytest.fixture
@@ -20,6 +23,30 @@ def two_cards(monkeypatch, tmp_path):
     precision = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(precision)
+
+
+class Named(dict):
+    """Parameters, as Snakemake has them."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_job_with_a_gpu_that_pytorch_cannot_see_says_so(gpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    smk = SimpleNamespace(
+        log=[str(tmp_path / "rule.log")],
+        threads=1,
+        scriptdir=str(ROOT / "workflow_scripts"),
+        wildcards={"preset": "tiny"},
+        params=Named(code="abc"),
+        resources={"gpu": gpus},
+        rule="synthesize",
+    )
+    with computation(smk) as made:
+        assert made.device == "cpu"
+    line = "warning: synthesize was given a GPU, but PyTorch sees none: this runs on the CPU\n"
+    assert capsys.readouterr().err == (tmp_path / "rule.log").read_text() == line * gpus
 
 
 def test_without_a_card_or_a_wish_for_one_it_is_the_cpu(two_cards, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -68,6 +69,11 @@ class Computation:
 def computation(smk, **more: str) -> Iterator[Computation]:
     """The frame of a script that computes; `more` are parts of the cell that the job's path does not have."""
     with job(smk) as log, devices.device(gpu=smk.resources.get("gpu", 0) > 0) as device:
+        if device == "cpu" and smk.resources.get("gpu", 0) > 0:
+            for stream in (log, sys.stderr):
+                print(
+                    f"warning: {smk.rule} was given a GPU, but PyTorch sees none: this runs on the CPU", file=stream, flush=True
+                )
         cell = {**smk.wildcards, **more}
         blocks = {key: smk.params[key] for key in ("config", "schedule") if key in smk.params.keys()}  # noqa: SIM118
         details = {"cell": cell, **blocks, "code": smk.params.code, **provenance(device)}
