@@ -116,7 +116,7 @@ def test_an_mlp_on_the_real_digits_is_good_and_metrics_keep_every_run(finished):
 
 def test_every_job_left_a_log_and_a_benchmark(finished):
     path, _ = finished
-    counts = {"fetch": 1, "synthesize": 8, "release": 3, "condense": 4, "evaluate": 15, "evaluate_tasks": 3, "compare": 4}
+    counts = {"fetch": 1, "synthesize": 8, "release": 3, "condense": 4, "evaluate": 16, "evaluate_tasks": 3, "compare": 4}
     counts |= {
         "audit_row": 7,
         "audits": 1,
@@ -146,7 +146,7 @@ def test_a_changed_hyper_parameter_reruns_its_cells_only(finished, edited):
     edited("tests/config/digits.yaml", "steps: 100}", "steps: 101}")
     jobs = plan(path)
     assert jobs["synthesize"] == 2  # dp_merf at two epsilons
-    assert jobs["evaluate"] == 3  # ConvNet at both, MLP at the larger
+    assert jobs["evaluate"] == 4  # ConvNet at both, MLP at the larger, ConvNet on the storage table's smaller size
     assert "fetch" not in jobs
 
 
@@ -160,7 +160,7 @@ def test_a_changed_module_reruns_what_uses_it(finished, edited):
     assert plan(path)["synthesize"] == 3  # with the one that learns task by task
     edited("workflow_scripts/privset/evaluation/augment.py", "0.8 + 0.4 *", "0.80 + 0.4 *")
     jobs = plan(path)
-    assert (jobs["synthesize"], jobs["evaluate"], jobs["evaluate_tasks"]) == (3, 15, 3)
+    assert (jobs["synthesize"], jobs["evaluate"], jobs["evaluate_tasks"]) == (3, 16, 3)
 
 
 def test_a_plotting_edit_retrains_nothing(finished, edited):
