@@ -18,21 +18,21 @@ QUICK = {
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 PAPER = {
-    **{"fetch": 2, "synthesize": 18 + 12 + 6 + 5 * 4, "release": 4, "condense": 16},
-    "evaluate": 58 + 16 + 2 * 3 * 5 + 6 + 12 + 2 * 2 * 5 + 5 * (4 + 2 * 5),
+    **{"fetch": 2, "synthesize": 18 + 12 + 6 + 9 * 4, "release": 4, "condense": 16},
+    "evaluate": 58 + 16 + 2 * 3 * 5 + 6 + 12 + 2 * 2 * 5 + 9 * (4 + 2 * 5),
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
-# Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway, six generators at four sizes.
+# Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway; generators at four sizes, of one set.
 QUICK_STORAGE = {
-    "synthesize": QUICK["synthesize"] + 2 * (2 + 6 * 4),
+    "synthesize": QUICK["synthesize"] + 2 * 2,
     "condense": 8 + 2 * 2,
     "evaluate": QUICK["evaluate"] + 2 * (2 + 2 + 6 * 4),
     "collect": 4,
     "compare": 4,
 }
 PAPER_STORAGE = {
-    "synthesize": PAPER["synthesize"] + 2 * (1 + 6 * 4),
-    "evaluate": PAPER["evaluate"] + 2 * (1 + 6 * 4),
+    "synthesize": PAPER["synthesize"] + 2,
+    "evaluate": PAPER["evaluate"] + 2 * (1 + 10 * 4),
     **{"collect": 4, "compare": 4},
 }
 
@@ -63,7 +63,7 @@ def plan(repository, *arguments):
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
         ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4 + 5 * 2, streams=4 * 2, audited=11 + 4)),
-        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=16 + 4 * 2, streams=4 * 2 * 2 * 3, audited=10 + 4)),
+        ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=16 + 8 * 2, streams=4 * 2 * 2 * 3, audited=14 + 4)),
         ("quick", "all_sets", {"fetch": 2, "synthesize": 50, "release": 4, "condense": 8}),
         # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 8 methods of
         # the figure, 2 psm in both
