@@ -74,7 +74,7 @@ def test_a_composition_of_sampled_releases_too(epsilon):
 
 def test_one_of_many_shards_is_audited_by_its_whole_answer(monkeypatch):
     """Noise for B gradients that are amplified one by one, though they are of one shard, is too small by sqrt(B), as in a
-    published program. One canary in a run gives few draws: sound noise has a bound of about nothing, and none is beyond chance."""
+    published program. One canary in a run gives few draws: sound noise has a bound of about nothing, none is beyond chance."""
     budget = Budget(epsilon=10.0, delta=1e-5)
     planned = audit.plan(ONE_OF_MANY, budget)
     found = at_release_level(planned, budget, questions=100)
