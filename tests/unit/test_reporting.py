@@ -1,5 +1,6 @@
 """Tables: reported and reproduced numbers stand side by side, never mixed, never averaged silently."""
 
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from privset.privacy import certificate
 from privset.reporting import continual, convergence, figures, formats, pairs, tables
 from privset.sets import files
 from privset.sets.mosaic import mosaic
@@ -236,3 +238,9 @@ def test_the_continual_figure_has_a_line_per_method_and_epsilon(tmp_path):
     assert lines == ["PSG", "DP-SGD classifier", "DP-SGD classifier, tuned"]
     assert pd.read_csv(tmp_path / "fig.csv").groupby("classes").test_accuracy.mean().loc[10] == 20.0
     assert Image.open(tmp_path / "fig.png").size[0] > 900
+
+
+def test_the_privacy_table_has_a_word_for_every_way_of_sampling():
+    """A certificate of any kind of event has a line in it."""
+    kinds = typing.get_args(certificate.Entry.model_fields["kind"].annotation)
+    assert set(kinds) == set(tables.SAMPLING)

@@ -245,17 +245,21 @@ def ablation(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
     )
 
 
+SAMPLING = {
+    "poisson-subsampled-gaussian": "Poisson",
+    "gaussian-of-one-shard": "one shard of many",
+    "gaussian": "all records",
+    "non-private": "none",
+}
+"""Which records a release is about, by a certificate's kinds."""
+
+
 def privacy(certificates: list[Path]) -> Table:
     """What every set promises: one row per cell, from the certificates."""
     rows = []
     for path in certificates:
         content = read_json(path)
         cell = content["cell"]
-        sampling = {
-            "poisson-subsampled-gaussian": "Poisson",
-            "gaussian": "all records",
-            "non-private": "none",
-        }
         entries = content["ledger"]
         rows.append(
             {
@@ -265,7 +269,7 @@ def privacy(certificates: list[Path]) -> Table:
                 "spc": cell["spc"],
                 "set_seed": cell["seed"],
                 "neighbours": content["neighbouring_relation"] or "-",
-                "sampling": ", ".join(dict.fromkeys(sampling[entry["kind"]] for entry in entries)),
+                "sampling": ", ".join(dict.fromkeys(SAMPLING[entry["kind"]] for entry in entries)),
                 "sampling_rate": ", ".join(f"{entry.get('sampling_rate', 1):.6g}" for entry in entries),
                 "sensitivity": ", ".join(f"{float(entry['sensitivity']):g}" for entry in entries),
                 "noise_multiplier": ", ".join(
