@@ -18,6 +18,8 @@ def refuse_duplicate_keys(path: Path) -> None:
             seen: dict[str, int] = {}
             for key, value in node.value:
                 line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    continue  # no key of a configuration, as the schema will say
                 if key.value in seen and key.value != "<<":
                     raise PrivsetError(f"{path}: line {line}: key {key.value!r} is in line {seen[key.value]} already; remove one")
                 seen[key.value] = line

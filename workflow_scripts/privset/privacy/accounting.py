@@ -182,7 +182,7 @@ def _one_of(shards: int, noise_multiplier: float, interval: float) -> privacy_lo
     With q = 1 / shards, P and P' the answers about that shard and R those about the others, neighbours answer (1 - q) R + q P and
     (1 - q) R + q P', and answers about any two members are at most as far apart as the sensitivity. So for t = exp(e) >= 1 the
     hockey-stick divergence is at most q times that of the Gaussian mechanism at 1 + (t - 1) / q (Balle, Barthe, Gaboardi 2018,
-    section 3.2, for a sample of one). The relation is symmetric, so below 1 it is at most 1 - t + t times that at 1 / t. This
+    for a sample of one). The relation is symmetric, so below 1 it is at most 1 - t + t times that at 1 / t. This
     profile is convex in t, so it is that of a pair of distributions, which dominates and does so under adaptive composition (Zhu,
     Dong, Wang 2022, Proposition 8 and Theorem 10). Here is that pair's loss, on a grid by connecting the dots, pessimistic.
     """

@@ -147,7 +147,7 @@ class Ensemble:
         largest: int,
         noise_multiplier: float,
     ) -> Tensor:
-        """The sum of the signs of each member's `largest` gradient coordinates (Wang et al. 2021, DataLens, Algorithm 2).
+        """The sum of the signs of each member's `largest` gradient coordinates (Wang et al. 2021, DataLens).
 
         For each image a member's answer is 0 but at its `largest` coordinates g of greatest size, where it is 1 with probability
         1/2 + g / (2 max |g|), and else -1, by public coins.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from privset import PrivsetError
-from privset.sets.files import write_atomically
+from privset.sets.files import remedy, write_atomically
 
 LARGEST = 2**33
 """Bytes of a file of arrays, unpacked."""
@@ -26,7 +26,7 @@ def _read(path: Path, what: str) -> dict[str, np.ndarray]:
             return dict(archive)
     except Exception as error:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise PrivsetError(f"{path} is not a readable {what} ({reason}); delete it and run again") from error
+        raise PrivsetError(f"{path} is not a readable {what} ({reason}); {remedy(path)}") from error
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_set(path: Path, *, classes: int | None = None, shape: tuple[int, int, i
     arrays = _read(path, "set")
     unknown = sorted(set(arrays) - {"images", "labels", "tiles", "soft_labels"})
     if unknown or not {"images", "labels"} <= set(arrays) or not _whole_number(arrays.get("tiles", np.int64(1))):
-        raise PrivsetError(f"{path} is not a readable set (it has {', '.join(sorted(arrays))}); delete it and run again")
+        raise PrivsetError(f"{path} is not a readable set (it has {', '.join(sorted(arrays))}); {remedy(path)}")
     made = Set(arrays["images"], arrays["labels"], int(arrays.get("tiles", 1)), arrays.get("soft_labels"))
     check_set(made, classes=classes, where=str(path))
     if shape is not None and made.images.shape[1:] != shape:
@@ -118,7 +118,7 @@ def read_statistics(path: Path) -> dict[str, np.ndarray]:
     arrays = _read(path, "file of arrays")
     broken = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or not np.isfinite(array).all()]
     if broken or not arrays:
-        raise PrivsetError(f"{path}: {', '.join(broken) or 'nothing'} there is not finite numbers; delete it and run again")
+        raise PrivsetError(f"{path}: {', '.join(broken) or 'nothing'} there is not finite numbers; {remedy(path)}")
     return arrays
 
 

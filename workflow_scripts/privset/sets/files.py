@@ -13,6 +13,13 @@ from typing import Any
 from privset import PrivsetError
 
 
+def remedy(path: Path) -> str:
+    """What to do about a damaged file: what an epsilon was spent on is not to be made again."""
+    if path.name in ("set.npz", "statistics.npz", "certificate.json"):
+        return "bring it back as it was: to make a private one again costs another epsilon, unless its noise was seeded"
+    return "delete it and run again"
+
+
 def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w", *, secret: bool = False) -> None:
     """Write a file under a temporary name beside it and move it into place, so that it is whole or not there at all.
 
@@ -64,8 +71,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number, object_pairs_hook=no_key_twice)
     except (OSError, ValueError, RecursionError) as error:
-        remedy = "bring it back as it was" if path.name == "certificate.json" else "delete it and run again"
-        raise PrivsetError(f"{path} is not readable JSON ({error}); {remedy}") from error
+        raise PrivsetError(f"{path} is not readable JSON ({error}); {remedy(path)}") from error
 
 
 def sha256(path: Path) -> str:
@@ -77,11 +83,10 @@ def matching_certificate(set_path: Path, certificate_path: Path) -> dict[str, An
     """The certificate of a set. Raises PrivsetError if it was issued for other bytes."""
     stated = read_json(certificate_path)
     if not isinstance(stated, dict):
-        raise PrivsetError(f"{certificate_path} is not a certificate; delete it and run again")
+        raise PrivsetError(f"{certificate_path} is not a certificate; {remedy(certificate_path)}")
     if stated.get("set_sha256") != sha256(set_path):
         raise PrivsetError(
-            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed. Bring both back as "
-            "they were: to make a private set again costs another epsilon, unless its noise was seeded"
+            f"{set_path}: its SHA-256 is not the one in {certificate_path.name}; one of them was changed; {remedy(set_path)}"
         )
     return stated
 
