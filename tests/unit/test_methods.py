@@ -324,11 +324,18 @@ def test_a_batch_may_be_empty(name, make_vault):
     assert torch.isfinite(images).all()
 
 
+VOTERS = {"teacher_steps": 1, "teacher_learning_rate": 0.0002, "learning_rate": 0.001}
+CRITICS = {"hidden": 16, "width": 8, "critic_learning_rate": 0.003, "learning_rate": 0.003}
+TEACHERS = {"hidden": 16, "width": 8, "teacher_learning_rate": 0.003, "learning_rate": 0.003}
 LEARNING = {
     "pearl": {"features": 400, "steps": 150, "batch_size": 40},
     "dp_cgan": {"steps": 400, "batch_size": 100, "generated": 60, "learning_rate": 0.002, "last_learning_rate": 0.002, **CGAN},
     "dp_sinkhorn": {"steps": 120, "batch_size": 50, "generated": 10, "width": 8, "learning_rate": 0.003, "blur": 20},
     "dp_swd": {"steps": 200, "batch_size": 100, "generated": 50, "directions": 20, "frequencies": 64, "learning_rate": 0.01},
+    "gs_wgan": {"members": 5, "steps": 80, "warm_steps": 20, "critic_steps": 1, "batch_size": 10, **CRITICS, "average": 0.9},
+    "g_pate": {"members": 10, "steps": 150, "batch_size": 10, "directions": 100, "bins": 2, **TEACHERS},
+    "datalens": {"members": 10, "steps": 150, "batch_size": 10, "threshold": 0.2, **TEACHERS},
+    "pate_gan": {"members": 10, "steps": 400, "batch_size": 32, "hidden": 128, "spread": 0.5, "weight_clip": None, **VOTERS},
 }
 
 

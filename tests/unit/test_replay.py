@@ -132,7 +132,7 @@ def of_ensemble(query, **options):
 
 ENSEMBLES = {
     "votes": of_ensemble("votes", directions=torch.full((SIZE * SIZE, 2), 0.1), clip=0.01, bins=4),
-    "signed_sums": of_ensemble("signed_sums", largest=50),
+    "signed_sums": of_ensemble("signed_sums", basis=torch.eye(SIZE * SIZE), largest=50),
     "labels": of_ensemble("labels"),
     "one_gradient": of_ensemble("one_gradient", clip=0.5),
 }

@@ -24,6 +24,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import optimisers
+from privset.networks.cosine_transform import low_frequencies
 from privset.networks.critics import Critic, cross_entropy
 from privset.networks.generators import DeconvolutionGenerator, sampled
 from privset.networks.weights import initialise
@@ -47,6 +48,8 @@ class Config(Block):
     """Generated images in a step, and at most as many records of a shard."""
     largest: Count = 200
     """Coordinates of a gradient whose signs are given."""
+    frequencies: Count | None = None
+    """Of the cosine transform, for each channel: the coordinates are those of the lowest ones. None: of all pixels."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Share of the teachers that the sum of signs must reach."""
     hidden: Annotated[int, Field(ge=0)] = 64
@@ -71,8 +74,9 @@ def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> li
 def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images per class from the generator as it is in the end."""
     facts, device, classes = vault.facts, vault.device, vault.facts.classes
-    if config.largest > (pixels := facts.channels * facts.size**2):
-        raise PrivsetError(f"largest = {config.largest}: the images have {pixels} numbers; choose at most as many")
+    space = low_frequencies(facts.channels, facts.size, config.frequencies).float().to(device)
+    if config.largest > (coordinates := space.shape[1]):
+        raise PrivsetError(f"largest = {config.largest}: a gradient has {coordinates} coordinates; choose at most as many")
     noise_multiplier = vault.ledger.calibrate(sampling_rate=1.0, releases=config.steps)
     teachers = vault.ensemble(
         Critic(shape=facts.shape, classes=classes, hidden=config.hidden).to(device),
@@ -115,11 +119,12 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             lambda teacher, images, labels: teacher(images, labels).sum(),
             images.detach(),
             labels,
+            basis=space,
             largest=config.largest,
             noise_multiplier=noise_multiplier,
         )
         movement = torch.where(sums.abs() >= config.threshold * config.members, sums.sign(), 0.0)
-        target = images.detach() + movement.view_as(images)
+        target = images.detach() + (movement @ space.T).view_as(images)
         loss = (images - target).square().sum() / len(images)
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         run.report(step, loss.detach())

@@ -24,7 +24,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import optimisers
-from privset.networks.cosine_transform import waves
+from privset.networks.cosine_transform import low_frequencies
 from privset.networks.generators import ConditionalGenerator, sampled
 from privset.networks.weights import initialise
 from privset.privacy.ledger import Asked, rate_of
@@ -77,7 +77,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate)
 
-    space = torch.block_diag(*[waves(facts.size, config.frequencies or facts.size**2)] * facts.channels).to(device)
+    space = low_frequencies(facts.channels, facts.size, config.frequencies).to(device)
 
     def codes(count: int) -> Tensor:
         return torch.randn(count, config.latent, generator=run.generator, device=device)

@@ -24,6 +24,7 @@ from privset.jobs.blocks import Block, Count, Positive
 from privset.jobs.rows import Method
 from privset.jobs.run import Run
 from privset.networks import optimisers
+from privset.networks.cosine_transform import low_frequencies
 from privset.networks.critics import Critic, cross_entropy
 from privset.networks.generators import DeconvolutionGenerator, sampled
 from privset.networks.weights import initialise
@@ -47,6 +48,8 @@ class Config(Block):
     """Generated images in a step, and at most as many records of a shard."""
     directions: Count = 10
     """Onto which a gradient is projected; new ones in each step."""
+    frequencies: Count | None = None
+    """Of the cosine transform, for each channel: directions are within the space of the lowest ones. None: of all pixels."""
     clip: Positive = 1e-4
     """The largest coordinate of a gradient for which there is a bin."""
     bins: Annotated[int, Field(ge=2)] = 10
@@ -94,7 +97,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     )
     generator = initialise(generator.to(device), run.generator)
     optimiser = optimisers.Adam(generator.parameters(), learning_rate=config.learning_rate, betas=(0.5, 0.999))
-    pixels = facts.channels * facts.size**2
+    space = low_frequencies(facts.channels, facts.size, config.frequencies).float().to(device)
 
     def codes(count: int) -> Tensor:
         return torch.rand(count, config.latent, generator=run.generator, device=device) * 2 - 1
@@ -121,7 +124,8 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
                 batch=min(config.batch_size, teachers.size),
             )
         images, labels = made()
-        directions = torch.randn(pixels, config.directions, generator=run.generator, device=device) / config.directions**0.5
+        directions = torch.randn(space.shape[1], config.directions, generator=run.generator, device=device)
+        directions = space @ directions / config.directions**0.5
         counts = teachers.votes(
             lambda teacher, images, labels: teacher(images, labels).sum(),
             images.detach(),

@@ -9,6 +9,7 @@ one shard.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -52,6 +53,9 @@ class Config(Block):
     """Of Adam, on the teachers."""
     learning_rate: Positive = 1e-4
     """Of RMSProp, on student and generator."""
+    spread: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of noise on the images of a vote, in normalised units. The paper's student sees nothing but what the
+    generator makes, and where all of that is alike it learns no direction in which to improve it."""
     weight_clip: Positive | None = Field(default=0.01)
     """Size to which the student's weights are cut; None: as they are."""
 
@@ -109,6 +113,7 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
             )
         with torch.no_grad():
             images, labels = made()
+            images += config.spread * torch.randn(images.shape, generator=run.generator, device=device)
         votes = teachers.labels(images, labels, noise_multiplier=noise_multiplier)
         real = (votes > config.members / 2).to(images)
         for _ in range(config.student_steps):

@@ -25,3 +25,8 @@ def waves(size: int, count: int) -> Tensor:
     """(size^2, min(count, size^2)) float64, orthonormal columns: the flattened images of the lowest frequencies."""
     vectors = cosines(size)
     return torch.stack([torch.outer(vectors[i], vectors[j]).flatten() for i, j in lowest(size, count)], dim=1)
+
+
+def low_frequencies(channels: int, size: int, count: int | None) -> Tensor:
+    """(channels size^2, channels count) float64, orthonormal columns: those of `waves` for each channel; for None the pixels'."""
+    return torch.block_diag(*[torch.eye(size**2, dtype=torch.float64) if count is None else waves(size, count)] * channels)

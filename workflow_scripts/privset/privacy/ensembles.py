@@ -144,29 +144,31 @@ class Ensemble:
         images: Tensor,
         labels: Tensor,
         *,
+        basis: Tensor,
         largest: int,
         noise_multiplier: float,
     ) -> Tensor:
         """The sum of the signs of each member's `largest` gradient coordinates (Wang et al. 2021, DataLens).
 
-        For each image a member's answer is 0 but at its `largest` coordinates g of greatest size, where it is 1 with probability
-        1/2 + g / (2 max |g|), and else -1, by public coins.
+        Coordinates are along the columns of `basis` (pixels, d). For each image a member's answer is 0 but at its `largest` ones,
+        where it is 1 with probability 1/2 + g / (2 max |g|) of the coordinate g, and else -1, by public coins.
 
         Such a vector has norm sqrt(largest), and another member's differs from it by at most twice that; of B images by
         2 sqrt(B largest). Noise of standard deviation `noise_multiplier` times that.
 
-        Returns (B, pixels). Raises BudgetExceeded before a member is asked.
+        Returns (B, d). Raises BudgetExceeded before a member is asked.
         """
 
         def make() -> Tensor:
-            gradients = self.__gradients(loss, images, labels, slice(None)).nan_to_num(0.0, 0.0, 0.0)
+            gradients = self.__gradients(loss, images, labels, slice(None)).nan_to_num(0.0, 0.0, 0.0) @ basis
+            gradients = gradients.nan_to_num(0.0, 0.0, 0.0)
             sizes, where = gradients.abs().topk(largest, dim=2)
             likely = 0.5 + gradients.gather(2, where) / (2 * sizes[:, :, :1].clamp(min=1e-30))
             coins = torch.rand(likely.shape, generator=self.__generator, device=likely.device)
             signs = (coins < likely).to(likely) * 2 - 1
             return torch.zeros_like(gradients).scatter_(2, where, signs)
 
-        shape = (len(images), images[0].numel())
+        shape = (len(images), basis.shape[1])
         sensitivity = signs_sensitivity(len(images), largest)
         return self.__sum("signed_sums", shape, make, sensitivity=sensitivity, noise_multiplier=noise_multiplier)
 

@@ -144,7 +144,9 @@ def _votes(vault: Vault, asked: Asked, noise_multiplier: float) -> tuple[Tensor,
 def _signed_sums(vault: Vault, asked: Asked, noise_multiplier: float) -> tuple[Tensor, Tensor]:
     """About one image, all pixels."""
     pixels = vault.facts.size**2
-    sums = _members(vault, 1).signed_sums(_score, *_bright(vault, 1), largest=pixels, noise_multiplier=noise_multiplier)
+    sums = _members(vault, 1).signed_sums(
+        _score, *_bright(vault, 1), basis=torch.eye(pixels), largest=pixels, noise_multiplier=noise_multiplier
+    )
     return sums, torch.ones(1)
 
 
