@@ -335,7 +335,7 @@ LEARNING = {
     "gs_wgan": {"members": 5, "steps": 80, "warm_steps": 20, "critic_steps": 1, "batch_size": 10, **CRITICS, "average": 0.9},
     "g_pate": {"members": 10, "steps": 150, "batch_size": 10, "directions": 100, "bins": 2, **TEACHERS},
     "datalens": {"members": 10, "steps": 150, "batch_size": 10, "threshold": 0.2, **TEACHERS},
-    "pate_gan": {"members": 10, "steps": 400, "batch_size": 32, "hidden": 128, "spread": 0.5, "weight_clip": None, **VOTERS},
+    "pate_gan": {"members": 10, "steps": 400, "batch_size": 32, "hidden": 128, "spread": 0.5, "weight_clip": 1.0, **VOTERS},
 }
 
 

@@ -56,8 +56,8 @@ class Config(Block):
     spread: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of noise on the images of a vote, in normalised units. The paper's student sees nothing but what the
     generator makes, and where all of that is alike it learns no direction in which to improve it."""
-    weight_clip: Positive | None = Field(default=0.01)
-    """Size to which the student's weights are cut; None: as they are."""
+    weight_clip: Positive = 0.01
+    """Size to which the student's weights are cut."""
 
 
 def asks(config: Config, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
@@ -119,10 +119,9 @@ def synthesize(vault: Vault, config: Config, run: Run) -> tuple[Tensor, Tensor]:
         for _ in range(config.student_steps):
             loss = F.binary_cross_entropy_with_logits(student(images, labels), real)
             of_student.step(torch.autograd.grad(loss, of_student.parameters))
-            if config.weight_clip is not None:
-                with torch.no_grad():
-                    for parameter in student.parameters():
-                        parameter.clamp_(-config.weight_clip, config.weight_clip)
+            with torch.no_grad():
+                for parameter in student.parameters():
+                    parameter.clamp_(-config.weight_clip, config.weight_clip)
         images, labels = made()
         loss = F.softplus(-student(images, labels)).mean()
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
