@@ -14,7 +14,8 @@ QUICK, PAPER = {"preset": "quick"}, {"preset": "paper"}
 CELL = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "10", "seed": "0", "network": "mlp"}
 
 
-GENERATORS = {"dp_merf", "pearl", "dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd"}
+ENSEMBLES = {"gs_wgan", "g_pate", "datalens", "pate_gan"}
+GENERATORS = {"dp_merf", "pearl", "dp_cgan", "dp_flow", "dp_sinkhorn", "dp_swd", *ENSEMBLES}
 VARIANTS = {"psg_tight_accounting", "dp_cgan_label_outputs"}
 
 
@@ -29,8 +30,8 @@ def test_cells_are_the_product_of_what_each_method_asks_for():
     counts = {}
     for cell in found:
         counts[cell["method"]] = counts.get(cell["method"], 0) + 1
-    # two datasets; two epsilons (the prior: one, the real data: infinity), two sizes (generators one, the real data all)
-    expected = {"psg": 8, "psg_tight_accounting": 8, "psg_prior": 4, "psm": 8, "dp_cgan_label_outputs": 4, "real": 2}
+    # two datasets; two epsilons (the prior: one, the real data: infinity), three sizes or two (generators one, the real data all)
+    expected = {"psg": 12, "psg_tight_accounting": 8, "psg_prior": 4, "psm": 8, "dp_cgan_label_outputs": 4, "real": 2}
     assert counts == expected | dict.fromkeys(GENERATORS, 4)
     assert {(cell["epsilon"], cell["spc"]) for cell in found if cell["method"] == "real"} == {("inf", "all")}
     assert len({tuple(cell.values()) for cell in found}) == len(found)

@@ -9,12 +9,12 @@ from snakemake import cli
 
 from conftest import ROOT, snakemake
 
-# Two datasets, each at two eps: psg and psm with two sizes, seven generators with one; PSG with the prior at one eps; the real
-# data. PSM's sets of every size come from one release (rule condense).
+# Two datasets, each at two eps: psg with three sizes, with the other accountant and psm with two, eleven generators with one; PSG
+# with the prior at one eps; the real data. PSM's sets of every size come from one release (rule condense).
 QUICK = {
-    **{"fetch": 2, "synthesize": 8 + 8 + 7 * 4 + 4 + 2, "release": 4, "condense": 8},
-    # Table 1; Table 2: eleven rows on six networks, of which ten have their ConvNet in Table 1; the prior's sets
-    "evaluate": (8 + 8 + 8 + 7 * 4) + 2 * (11 * 6 - 10) + 4,
+    **{"fetch": 2, "synthesize": 12 + 8 + 11 * 4 + 4 + 2, "release": 4, "condense": 8},
+    # Table 1; Table 2: sixteen rows on six networks, of which fifteen have their ConvNet in Table 1; the prior's sets
+    "evaluate": (12 + 8 + 8 + 11 * 4) + 2 * (16 * 6 - 15) + 4,
     **{"collect": 3, "compare": 3, "pairs": 1, "privacy": 1},
 }
 PAPER = {
@@ -24,9 +24,9 @@ PAPER = {
 }
 # Beside those: at the largest epsilon, PSG and PSM at the sizes they are not run at anyway; generators at four sizes, of one set.
 QUICK_STORAGE = {
-    "synthesize": QUICK["synthesize"] + 2 * 2,
+    "synthesize": QUICK["synthesize"] + 2,
     "condense": 8 + 2 * 2,
-    "evaluate": QUICK["evaluate"] + 2 * (2 + 2 + 6 * 4),
+    "evaluate": QUICK["evaluate"] + 2 * (1 + 2 + 10 * 4),
     "collect": 4,
     "compare": 4,
 }
@@ -62,43 +62,43 @@ def plan(repository, *arguments):
     [
         ("quick", "all_tables", QUICK),
         ("paper", "all_tables", PAPER),
-        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=6 + 4 + 5 * 2, streams=4 * 2, audited=11 + 4)),
+        ("quick", "all", with_figures({**QUICK, **QUICK_STORAGE}, snapshots=8 + 4 + 9 * 2, streams=4 * 2, audited=15 + 4)),
         ("paper", "all", with_figures({**PAPER, **PAPER_STORAGE}, snapshots=16 + 8 * 2, streams=4 * 2 * 2 * 3, audited=14 + 4)),
-        ("quick", "all_sets", {"fetch": 2, "synthesize": 50, "release": 4, "condense": 8}),
-        # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 8 methods of
+        ("quick", "all_sets", {"fetch": 2, "synthesize": 70, "release": 4, "condense": 8}),
+        # 5 rows x 2 datasets x 3 seeds of the table, 2 of the rows with releases of their own; 6 eps x 2 datasets x 12 methods of
         # the figure, 2 psm in both
         (
             "quick",
             "ablation_psm",
             {
-                **{"fetch": 2, "release": 12 + 12 - 2, "condense": 30 + 12 - 2, "synthesize": 7 * 12},
-                **{"evaluate": 30 + 8 * 12 - 2, "collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
+                **{"fetch": 2, "release": 12 + 12 - 2, "condense": 30 + 12 - 2, "synthesize": 11 * 12},
+                **{"evaluate": 30 + 12 * 12 - 2, "collect": 2, "compare": 1, "epsilons": 1, "optimisation": 1},
             },
         ),
         ("quick", "all_data", {"fetch": 2}),
-        ("quick", "audit", {"fetch": 1, "audit_row": 15, "audits": 1, "claims": 1}),
+        ("quick", "audit", {"fetch": 1, "audit_row": 19, "audits": 1, "claims": 1}),
         (
             "quick",
             "all_figures",
             {
-                **{"fetch": 2, "synthesize": 4 + 2 + 4 + 4 + 5 * 2, "release": 2 + 4, "condense": 4},
-                **{"samples": 1, "convergence": 2, "evaluate_snapshots": 20, "evaluate_tasks": 8, "continual": 1},
+                **{"fetch": 2, "synthesize": 6 + 2 + 4 + 4 + 9 * 2, "release": 2 + 4, "condense": 4},
+                **{"samples": 1, "convergence": 2, "evaluate_snapshots": 30, "evaluate_tasks": 8, "continual": 1},
             },
         ),
         (
             "quick",
             "table1",
-            {"fetch": 2, "synthesize": 44, "release": 4, "condense": 8, "evaluate": 52, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 64, "release": 4, "condense": 8, "evaluate": 72, "collect": 1, "compare": 1},
         ),
-        # (real, seven generators, psg by two accountants and psm with spc=10) x 2 datasets x 6 networks
+        # (real, eleven generators, psg with two sizes, by the other accountant and psm with spc=10) x 2 datasets x 6 networks
         (
             "quick",
             "table2",
-            {"fetch": 2, "synthesize": 20, "release": 2, "condense": 2, "evaluate": 132, "collect": 1, "compare": 1},
+            {"fetch": 2, "synthesize": 30, "release": 2, "condense": 2, "evaluate": 192, "collect": 1, "compare": 1},
         ),
         ("quick", "table3", {"fetch": 2, "synthesize": 8, "evaluate": 8, "collect": 1, "compare": 1}),
-        ("quick", "table_privacy", {"fetch": 2, "synthesize": 50, "release": 4, "condense": 8, "privacy": 1}),
-        ("quick", "fig_samples", {"fetch": 2, "synthesize": 20, "release": 2, "condense": 4, "samples": 1}),
+        ("quick", "table_privacy", {"fetch": 2, "synthesize": 70, "release": 4, "condense": 8, "privacy": 1}),
+        ("quick", "fig_samples", {"fetch": 2, "synthesize": 28, "release": 2, "condense": 4, "samples": 1}),
         ("quick", "fig_continual", {"fetch": 2, "synthesize": 4, "release": 4, "evaluate_tasks": 8, "continual": 1}),
     ],
 )
