@@ -128,4 +128,5 @@ wildcard_constraints:
     spc="[^/]+",
     seed="[^/]+",
     network="[^/]+",
+    networks="[^/]+",
     table="table[123]|table_storage|ablation_psm|fig_psm_epsilon",

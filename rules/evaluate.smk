@@ -1,4 +1,5 @@
-# Train networks on a set, test them on the real test images; then one tidy table of every single run.
+# Train networks on a set, test them on the real test images; then one tidy table of every single run. A job trains the first
+# network, or all others: it reads the data and imports PyTorch once.
 
 
 rule evaluate:
@@ -9,10 +10,10 @@ rule evaluate:
         metrics=METRICS,
         predictions=PREDICTIONS,
     log:
-        "results/logs/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.log",
+        "results/logs/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{networks}.log",
     benchmark:
-        "results/benchmarks/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}.tsv"
-    # On a cluster the networks of one set share a job (slurm/config.yaml); elsewhere groups mean nothing.
+        "results/benchmarks/evaluate/{preset}/{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{networks}.tsv"
+    # On a cluster both jobs of a set are one (slurm/config.yaml); elsewhere groups mean nothing.
     group:
         "evaluate_{preset}_{dataset}_{method}_{epsilon}_{spc}_{seed}"
     conda:
@@ -23,12 +24,12 @@ rule evaluate:
         mem_mb=need(needs.evaluation_memory),
         runtime=need(needs.evaluation_minutes),
     params:
-        schedule=of(grids.schedule),
+        schedules=of(grids.schedules),
         per_class=of(grids.images_per_class),
         code=code_digest("evaluate"),
-        checkpoint=f"results/{{preset}}/checkpoints/{grids.RUN}.pt",
+        checkpoint=f"results/{{preset}}/checkpoints/{grids.RUNS}.pt",
     message:
-        "Evaluate {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc} on {wildcards.network}"
+        "Evaluate {wildcards.dataset} {wildcards.method} eps={wildcards.epsilon} spc={wildcards.spc} on {wildcards.networks}"
         " ({resources.gpu} GPU, {resources.mem_mb} MB, at most {resources.runtime} min)"
     script:
         "../workflow_scripts/evaluate.py"

@@ -35,7 +35,7 @@ rule samples:
 # On request, by path: which classes are confused after training on one set.
 rule confusion:
     input:
-        predictions=PREDICTIONS,
+        predictions=of(grids.predictions_behind),
         description=f"results/data/{{dataset}}/{DESCRIPTION}",
     output:
         multiext(grids.CONFUSION, ".pdf", ".png"),

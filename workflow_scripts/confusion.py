@@ -10,11 +10,11 @@ from privset.sets import arrays
 
 def main(smk):
     with job(smk):
-        predicted, labels = arrays.read_predictions(Path(smk.input.predictions))
+        predictions, labels = arrays.read_predictions(Path(smk.input.predictions[0]))
         names = datasets.describe(Path(smk.input.description).parent).class_names
         cell = dict(smk.wildcards)
         title = f"{cell['network']} on {cell['dataset']}, {cell['method']}, eps={cell['epsilon']}, spc={cell['spc']}"
-        figures.confusion(predicted, labels, names, list(map(Path, smk.output)), title=title)
+        figures.confusion(predictions[cell["network"]], labels, names, list(map(Path, smk.output)), title=title)
 
 
 if "snakemake" in globals():

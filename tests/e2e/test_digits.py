@@ -210,13 +210,13 @@ def test_evaluating_again_gives_identical_numbers_and_a_lost_one_comes_back_alon
     path, _ = finished
     file = path / "results/tiny/metrics/digits/psg/eps10/spc2/seed0/mlp.json"
     before = [run["test_accuracy"] for run in files.read_json(file)["runs"]]
-    predicted = arrays.read_predictions(file.with_suffix(".npz"))[0]
+    predicted = arrays.read_predictions(file.with_suffix(".npz"))[0]["mlp"]
     file.unlink()
     result = snakemake(path, str(file.relative_to(path)), *DIGITS)
     assert result.returncode == 0, result.stdout
     assert planned(result.stdout) == {"evaluate": 1}
     assert [run["test_accuracy"] for run in files.read_json(file)["runs"]] == before
-    assert np.array_equal(arrays.read_predictions(file.with_suffix(".npz"))[0], predicted)
+    assert np.array_equal(arrays.read_predictions(file.with_suffix(".npz"))[0]["mlp"], predicted)
 
 
 def test_what_the_readme_offers_on_request(finished):

@@ -11,6 +11,7 @@ from privset import PrivsetError
 from privset.data import datasets, sources
 from privset.evaluation import plain, training
 from privset.evaluation.training import Schedule
+from privset.jobs import checkpoints
 from privset.jobs.blocks import parse
 from privset.networks import classifiers
 
@@ -196,3 +197,52 @@ def test_a_plain_eager_loop_gives_the_same_accuracy(name, options, epochs, digit
     error = math.sqrt((statistics.variance(ours) + statistics.variance(plains)) / 10)
     assert statistics.mean(ours) > 60  # both learned something
     assert abs(statistics.mean(ours) - statistics.mean(plains)) < 2 * error, (ours, plains)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_several_networks_interrupted_end_with_the_same_numbers(tmp_path):
+    """Each by its own schedule and seeds; finished runs, of whatever network, are not run again."""
+    images, labels = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 10
+    schedules = {"mlp": Schedule(steps=3, seeds=2), "lenet": Schedule(steps=2, protocol="short")}
+    told, stop = [], [99]
+
+    class Shown:
+        title = "a run"
+
+        def start(self, total):
+            pass
+
+        def report(self, step, loss):
+            stop[0] -= 1
+            if not stop[0]:
+                raise Interrupted
+
+    def go(path):
+        file = checkpoints.File(path, belongs_to="this", log=lambda line: None)
+        file.due = lambda: True
+        return training.repeat(
+            *(images, labels, images, labels),
+            schedules=schedules,
+            classes=10,
+            augmentation="none",
+            generator=lambda network, seed: torch.Generator().manual_seed(1000 * len(network) + seed),
+            progress=lambda network, seed: told.append((network, seed)) or Shown(),
+            checkpoint=file,
+        )
+
+    rows, said = go(tmp_path / "whole.pt")
+    assert [(row["network"], row["network_seed"], row["protocol"], row["steps"]) for row in rows] == [
+        *(("mlp", 0, "psg", 3), ("mlp", 1, "psg", 3), ("lenet", 0, "short", 2)),
+    ]
+    assert {name: tuple(each.shape) for name, each in said.items()} == {"mlp": (2, 40), "lenet": (1, 40)}
+    stop[0] = 8  # in the second step of the second network
+    with pytest.raises(Interrupted):
+        go(tmp_path / "stopped.pt")
+    told.clear()
+    again, once_more = go(tmp_path / "stopped.pt")
+    assert told == [("lenet", 0)]
+    assert [row["test_accuracy"] for row in again] == [row["test_accuracy"] for row in rows]
+    assert all(torch.equal(said[name], once_more[name]) for name in said)

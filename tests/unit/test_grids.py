@@ -11,7 +11,7 @@ from privset.jobs import grids, needs
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
 QUICK, PAPER = {"preset": "quick"}, {"preset": "paper"}
-CELL = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "10", "seed": "0", "network": "mlp"}
+CELL = {"preset": "quick", "dataset": "mnist", "method": "psg", "epsilon": "10", "spc": "10", "seed": "0", "networks": "mlp"}
 
 
 ENSEMBLES = {"gs_wgan", "g_pate", "datalens", "pate_gan"}
@@ -55,7 +55,7 @@ def test_another_seed_adds_as_many_cells_again():
 def test_runs_of_a_table(table, methods, networks, epsilons):
     runs = grids.table_runs(CONFIG, {**QUICK, "table": table})
     assert {run["method"] for run in runs} == methods
-    assert len({run["network"] for run in runs}) == networks
+    assert len({name for run in runs for name in run["networks"].split("+")}) == networks
     assert {run["epsilon"] for run in runs} == epsilons
     if table == "table2":
         assert "1" not in {run["spc"] for run in runs}
@@ -132,10 +132,25 @@ def test_variants_that_ask_the_same_of_the_data_share_the_methods_releases():
 def test_schedules_by_the_size_of_the_set_and_the_network():
     small = {"default": {"steps": 5, "seeds": 2}, "mlp": {"epochs": 7}}
     config = edited(evaluation={"small_up_to_spc": 10, "small_sets": small, "large_sets": {"default": {"steps": 9}}})
-    assert grids.schedule(config, CELL) == {"seeds": 2, "epochs": 7}  # epochs replace steps
-    assert grids.schedule(config, {**CELL, "network": "lenet"}) == {"steps": 5, "seeds": 2}
-    assert grids.schedule(config, {**CELL, "spc": "11"}) == {"steps": 9}
-    assert grids.snapshot_schedule(config, {**CELL, "spc": "1000"}) == {"seeds": 2, "epochs": 7}
+    mlp, lenet = {"seeds": 2, "epochs": 7}, {"steps": 5, "seeds": 2}  # epochs replace steps
+    assert grids.schedules(config, CELL) == {"mlp": mlp}
+    assert grids.schedules(config, {**CELL, "networks": "lenet+mlp"}) == {"lenet": lenet, "mlp": mlp}
+    assert grids.schedules(config, {**CELL, "spc": "11"}) == {"mlp": {"steps": 9}}
+    assert grids.snapshot_schedule(config, {**CELL, "network": "mlp", "spc": "1000"}) == mlp
+    for wrong, line in [("mlp+mlp", "networks = mlp[+]mlp: name each once"), ("mlp+x", "network = x: choose from convnet, len")]:
+        with pytest.raises(PrivsetError, match=line):
+            grids.schedules(config, {**CELL, "networks": wrong})
+
+
+def test_one_job_trains_the_first_network_and_one_all_others():
+    runs = grids.table_runs(CONFIG, {**QUICK, "table": "table2"})
+    assert {run["networks"] for run in runs} == {"convnet", "lenet+alexnet+vgg11+resnet18+mlp"}
+    assert grids.together(["mlp"]) == ["mlp"]
+    for network, job in [("convnet", "convnet"), ("mlp", "lenet+alexnet+vgg11+resnet18+mlp")]:
+        file = grids.predictions_behind(CONFIG, {**CELL, "network": network})
+        assert file == f"results/quick/metrics/mnist/psg/eps10/spc10/seed0/{job}.npz"
+    with pytest.raises(PrivsetError, match="network = x: choose from convnet"):
+        grids.predictions_behind(CONFIG, {**CELL, "network": "x"})
 
 
 def test_the_continual_experiment_has_sets_and_one_classifier():

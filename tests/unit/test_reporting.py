@@ -106,21 +106,24 @@ def test_tidy_keeps_every_single_run(tmp_path):
             "epsilon": "1",
             "spc": "1",
             "seed": "0",
-            "network": "mlp",
+            "networks": "lenet+mlp",
         },
         **{
             "images": 10,
             "device": "cpu",
-            "protocol": "psg",
             "code": "abc",
             "certificate": {"epsilon": 1.0, "noise_source": "seed 1"},
         },
-        "runs": [{"network_seed": seed, "test_accuracy": 50.0 + seed, "steps": 3} for seed in range(3)],
+        "runs": [
+            {"network": network, "network_seed": seed, "protocol": "psg", "test_accuracy": accuracy, "steps": 3}
+            for network, seed, accuracy in [("lenet", 0, 50.0), ("mlp", 0, 51.0), ("mlp", 1, 52.0)]
+        ],
     }
     files.write_json(tmp_path / "m.json", content)
     frame = tables.tidy([tmp_path / "m.json"])
     assert frame.test_accuracy.tolist() == [50, 51, 52]
-    assert {"set_seed", "network_seed", "epsilon_spent", "device", "code"} <= set(frame.columns)
+    assert frame.network.tolist() == ["lenet", "mlp", "mlp"] and "networks" not in frame
+    assert {"set_seed", "network_seed", "protocol", "epsilon_spent", "device", "code"} <= set(frame.columns)
 
 
 def test_mosaics_have_one_row_per_class():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -200,30 +200,30 @@ def repeat(
     test_images: Tensor,
     test_labels: Tensor,
     *,
-    network: str,
+    schedules: Mapping[str, Schedule],
     classes: int,
-    schedule: Schedule,
     augmentation: str,
-    generator: Callable[[int], torch.Generator],
-    progress: Callable[[int], Progress],
+    generator: Callable[[str, int], torch.Generator],
+    progress: Callable[[str, int], Progress],
     checkpoint: File,
-) -> tuple[list[dict[str, Any]], Tensor]:
-    """`evaluate` with the generators of seeds 0, 1, ... of the schedule; one row per run, and the predictions (seeds, test
-    images) uint8.
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """`evaluate` each network by its schedule, with the generators of seeds 0, 1, ... of that; one row per run, and each
+    network's predictions (seeds, test images) uint8.
 
     Finished runs and the state of the one under way go to the checkpoint; an interrupted job ends with the same numbers.
     """
+    todo = [(network, seed) for network, schedule in schedules.items() for seed in range(schedule.seeds)]
     saved = checkpoint.load(images.device) or {"runs": [], "predictions": [], "training": None}
     runs, predictions, training = saved["runs"], [part.cpu() for part in saved["predictions"]], saved["training"]
     if runs or training:
-        checkpoint.log(f"resuming from {checkpoint.path}, run {len(runs) + 1}/{schedule.seeds}")
+        checkpoint.log(f"resuming from {checkpoint.path}, run {len(runs) + 1}/{len(todo)}")
 
     def save(make: Callable[[], dict[str, Any] | None]) -> None:
         if checkpoint.due():
             checkpoint.save({"runs": runs, "predictions": predictions, "training": make()})
 
-    for seed in range(len(runs), schedule.seeds):
-        shown = progress(seed)
+    for network, seed in todo[len(runs) :]:
+        schedule, shown = schedules[network], progress(network, seed)
         row, predicted = evaluate(
             images,
             labels,
@@ -233,15 +233,16 @@ def repeat(
             classes=classes,
             schedule=schedule,
             augmentation=augmentation,
-            generator=generator(seed),
+            generator=generator(network, seed),
             start=shown.start,
             report=shown.report,
             restore=lambda state=training: state,
             checkpoint=save,
         )
         training = None
-        runs.append({"network_seed": seed, **row})
+        runs.append({"network": network, "network_seed": seed, "protocol": schedule.protocol, **row})
         predictions.append(predicted.cpu().to(torch.uint8))
         save(lambda: None)
         checkpoint.log(f"{shown.title}: test accuracy {row['test_accuracy']:.2f} %")
-    return runs, torch.stack(predictions)
+    by_network = {name: [said for (of, _), said in zip(todo, predictions, strict=True) if of == name] for name in schedules}
+    return runs, {name: torch.stack(said) for name, said in by_network.items()}

@@ -75,7 +75,7 @@ def computation(smk, **more: str) -> Iterator[Computation]:
                     f"warning: {smk.rule} was given a GPU, but PyTorch sees none: this runs on the CPU", file=stream, flush=True
                 )
         cell = {**smk.wildcards, **more}
-        blocks = {key: smk.params[key] for key in ("config", "schedule") if key in smk.params.keys()}  # noqa: SIM118
+        blocks = {key: smk.params[key] for key in ("config", "schedule", "schedules") if key in smk.params.keys()}  # noqa: SIM118
         details = {"cell": cell, **blocks, "code": smk.params.code, **provenance(device)}
         yield Computation(cell=cell, device=device, log=log, params=smk.params, details=details)
 

@@ -28,8 +28,9 @@ CERTIFICATE = f"{CELL}/certificate.json"
 SNAPSHOTS = f"{CELL}/snapshots.npz"
 RELEASES = "results/{preset}/releases/{dataset}/{method}/eps{epsilon}/seed{seed}"
 RUN = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{network}"
-METRICS = f"results/{{preset}}/metrics/{RUN}.json"
-PREDICTIONS = f"results/{{preset}}/metrics/{RUN}.npz"
+RUNS = "{dataset}/{method}/eps{epsilon}/spc{spc}/seed{seed}/{networks}"
+METRICS = f"results/{{preset}}/metrics/{RUNS}.json"
+PREDICTIONS = f"results/{{preset}}/metrics/{RUNS}.npz"
 SNAPSHOT_METRICS = f"results/{{preset}}/convergence/{RUN}.json"
 TASK_METRICS = "results/{preset}/continual/{dataset}/{method}/eps{epsilon}/seed{seed}.json"
 AUDIT = "results/{preset}/audit/{method}.json"
@@ -193,9 +194,26 @@ def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
     return {**{key: value for key, value in kind["default"].items() if key not in replaced}, **own}
 
 
-def schedule(config: Config, cell: Cell) -> dict[str, Any]:
+def schedules(config: Config, cell: Cell) -> dict[str, dict[str, Any]]:
+    """By network, of a job that trains several (`lenet+mlp`)."""
     checked(config, cell)
-    return schedule_of(preset_of(config, cell), cell["network"], spc=cell["spc"])
+    names = cell["networks"].split("+")
+    if len(set(names)) < len(names):
+        raise PrivsetError(f"networks = {cell['networks']}: name each once")
+    return {name: schedule_of(preset_of(config, cell), name, spc=cell["spc"]) for name in names}
+
+
+def together(networks: Sequence[str]) -> list[str]:
+    """Which networks one job trains on a set: the first, with which most tables are content; and all others."""
+    return [name for name in (networks[0], "+".join(networks[1:])) if name]
+
+
+def predictions_behind(config: Config, cell: Cell) -> str:
+    """The file with the predictions of one network."""
+    networks = preset_of(config, cell)["networks"]
+    choose("network", cell["network"], networks)
+    (job,) = (names for names in together(networks) if cell["network"] in names.split("+"))
+    return PREDICTIONS.format_map({**cell, "networks": job})
 
 
 def snapshot_schedule(config: Config, cell: Cell) -> dict[str, Any]:
@@ -391,7 +409,7 @@ def continual_cells(config: Config, cell: Cell) -> list[dict[str, str]]:
 
 
 def table_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
-    """The (cell, network) pairs behind a table: Table 1 has every private cell on the first network, Table 2 every network
+    """The jobs (cell, networks) behind a table: Table 1 has every private cell on the first network, Table 2 every network
     at the largest epsilon, with the sets of more than one image per class and the real data; the storage table every method
     at every size of set."""
     preset, table = preset_of(config, cell), cell["table"]
@@ -410,7 +428,7 @@ def table_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
             chosen = [made for made in known if made["epsilon"] != "inf"]
         else:
             chosen = [made for made in known if made["epsilon"] in (largest_epsilon(preset), "inf") and made["spc"] != "1"]
-    return [{**made, "network": network} for made, network in product(chosen, networks)]
+    return [{**made, "networks": names} for made, names in product(chosen, together(networks))]
 
 
 def table1_runs(config: Config, cell: Cell) -> list[dict[str, str]]:

@@ -69,8 +69,9 @@ def synthesis_memory(config: Config, cell: Cell, attempt: int) -> int:
 
 
 def evaluation_minutes(config: Config, cell: Cell, attempt: int) -> int:
-    """Per network: a thousand epochs of three networks take minutes on a GPU, and up to hours on a CPU."""
-    return attempt * (20 if gpus(config) else 8 * 60)
+    """A thousand epochs of a network, three times, take minutes on a GPU, and up to hours on a CPU."""
+    networks = len(cell.get("networks", "one").split("+"))
+    return networks * attempt * (20 if gpus(config) else 8 * 60)
 
 
 def evaluation_memory(config: Config, cell: Cell, attempt: int) -> int:

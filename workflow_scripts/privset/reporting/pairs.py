@@ -47,7 +47,8 @@ def table(metrics: list[Path], predictions: list[Path]) -> Table:
     several = {a["method"] for a, b in product(cells, cells) if a["method"] == b["method"] and a["spc"] != b["spc"]}
     for cell, said in zip(cells, predictions, strict=True):
         title = (sized_title if cell["method"] in several else method_title)(cell["method"], cell["spc"])
-        predicted, labels = read_predictions(said)
+        predictions, labels = read_predictions(said)
+        (predicted,) = predictions.values()  # a job of the first network has no other
         group = right.setdefault((cell["dataset"], cell["epsilon"]), {})
         group.setdefault(title, []).append(predicted == labels)
     rows = []

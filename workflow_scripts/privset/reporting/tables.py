@@ -24,14 +24,13 @@ def tidy(metrics: list[Path]) -> pd.DataFrame:
                     **content["cell"],
                     **run,
                     "images": content["images"],
-                    "protocol": content["protocol"],
                     "epsilon_spent": content["certificate"]["epsilon"],
                     "noise_source": content["certificate"]["noise_source"],
                     "device": content["device"],
                     "code": content["code"],
                 }
             )
-    return pd.DataFrame(rows).rename(columns={"seed": "set_seed"})
+    return pd.DataFrame(rows).rename(columns={"seed": "set_seed"}).drop(columns="networks")
 
 
 def _reproduced(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,15 +134,17 @@ def read_snapshots(path: Path) -> dict[str, np.ndarray]:
 # ----------------------------------------------------------------------------------------------------------- predictions
 
 
-def write_predictions(path: Path, predicted: np.ndarray, labels: np.ndarray) -> None:
-    """What each run said about each test image: `predicted` (R, N) and the true `labels` (N,), both uint8."""
-    arrays = {"predicted": predicted.astype(np.uint8), "labels": labels.astype(np.uint8)}
+def write_predictions(path: Path, predicted: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+    """What each run said about each test image: (R, N) for each network, and the true `labels` (N,), all uint8."""
+    arrays = {name: said.astype(np.uint8) for name, said in {**predicted, "labels": labels}.items()}
     write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays), mode="wb")
 
 
-def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The inverse of `write_predictions`."""
     arrays = _read(path, "file of predictions")
-    if set(arrays) != {"predicted", "labels"}:
+    if "labels" not in arrays or any(
+        said.shape[1:] != arrays["labels"].shape for name, said in arrays.items() if name != "labels"
+    ):
         raise PrivsetError(f"{path} is not a readable file of predictions; delete it and run again")
-    return arrays["predicted"], arrays["labels"]
+    return arrays, arrays.pop("labels")
