@@ -172,12 +172,18 @@ def test_snapshots_of_post_processing_alone_are_not_evaluated():
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        ({"epsilon": "-3"}, "epsilon = -3: must be > 0"),
+        ({"epsilon": "0"}, "epsilon = 0: must be > 0"),
+        ({"epsilon": "ten"}, "epsilon = 'ten': must be a number > 0, or inf for the non-private rows"),
         ({"epsilon": "10.0"}, "epsilon = 10.0: it is spelled 10 in paths"),
         ({"epsilon": "inf"}, "method psg with epsilon = inf: eps inf belongs to method real alone"),
         ({"method": "real"}, "method real with epsilon = 10: eps inf belongs to method real alone"),
         ({"method": "real", "epsilon": "inf"}, "spc = 10: the real data have spc = all"),
         ({"spc": "010"}, "spc = 010: must be a whole number > 0"),
+        ({"spc": "0"}, "spc = 0: must be a whole number > 0"),
+        ({"spc": "x"}, "spc = x: must be a whole number > 0"),
         ({"seed": "-1"}, "seed = -1: must be a whole number >= 0"),
+        ({"seed": "x"}, "seed = x: must be a whole number >= 0"),
         ({"dataset": "minst"}, "dataset = minst: choose from mnist, fashion_mnist, cifar10, digits"),
         ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, calibration"),
     ],

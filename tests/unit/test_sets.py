@@ -1,4 +1,4 @@
-"""Several training images in one stored image."""
+"""Sets as they are stored: what is refused, and several training images in one stored image."""
 
 import numpy as np
 import pytest
@@ -57,3 +57,22 @@ def test_impossible_tiles_and_soft_labels_are_refused(tmp_path, count, soft, mes
     images = np.zeros((4, 1, 28, 28), np.float32)
     with pytest.raises(PrivsetError, match=message):
         arrays.write_set(tmp_path / "set.npz", arrays.Set(images, np.arange(4) % 2, count, soft))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda images, labels: (np.where(images > 0.9, np.nan, images), labels), "contain NaN or infinity"),
+        (lambda images, labels: (images[:, :, 1:], labels), "made for another dataset"),
+        (lambda images, labels: (images[labels > 0], labels[labels > 0]), r"labels are not all of 0..9"),
+        (lambda images, labels: (images, labels + 1), r"labels are not all of 0..9"),
+    ],
+    ids=["nan", "shape", "missing class", "label out of range"],
+)
+def test_a_bad_set_is_refused_in_one_line(tmp_path, spoil, reason):
+    rng = np.random.default_rng(0)
+    images, labels = spoil(rng.random((20, 1, 8, 8), dtype=np.float32), np.arange(20) % 10)
+    np.savez(tmp_path / "set.npz", images=images.astype(np.float32), labels=labels)
+    with pytest.raises(PrivsetError, match=reason) as error:
+        arrays.read_set(tmp_path / "set.npz", classes=10, shape=(1, 8, 8))
+    assert "\n" not in str(error.value) and "set.npz" in str(error.value)
