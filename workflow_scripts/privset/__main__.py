@@ -1,4 +1,5 @@
-"""`privset verify | show | export | evaluate | audit`: check, read, pass on and score sets, attack methods, with no workflow."""
+"""`privset synthesize | verify | show | export | evaluate | audit`: make, check, read, pass on, score sets, and attack methods,
+with no workflow."""
 
 from __future__ import annotations
 
@@ -122,27 +123,33 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     """The test accuracy of fresh networks trained on a set: by the protocol `psg`, or with `steps` steps, else the same."""
     import torch  # seconds that no other command needs to spend
 
-    from privset.data import datasets
+    from privset.data import datasets, given
     from privset.evaluation import training
     from privset.jobs import devices
     from privset.jobs.allocator import keep_freed_memory
     from privset.jobs.progress import Progress
     from privset.networks import classifiers
 
-    dataset = _verified(path)["cell"]["dataset"]
-    if dataset != data.resolve().name and not force:
-        raise PrivsetError(f"--data {data}: the set was made from {dataset}; name the folder of that, or --force")
+    cell = _verified(path)["cell"]
+    fetched = (data / datasets.DESCRIPTION).exists()
+    if fetched and cell["dataset"] != data.resolve().name and not force:
+        raise PrivsetError(f"--data {data}: the set was made from {cell['dataset']}; name the folder of that, or --force")
     if network not in classifiers.NETWORKS:
         raise PrivsetError(f"--network {network}: choose from {', '.join(classifiers.NETWORKS)}")
     if seeds < 1 or (steps is not None and steps < 1):
         raise PrivsetError(f"--seeds {seeds}, --steps {steps}: must be 1 or more")
     keep_freed_memory()
-    known = datasets.describe(data)
+    if fetched:
+        known, test = datasets.describe(data), datasets.load(data, train=False)
+    else:
+        beside = path.with_name(datasets.DESCRIPTION)  # of a set of one's own images
+        known = datasets.describe(path.parent) if beside.exists() else given.described(data, None)
+        test = datasets.scaled(*given.read(data, known))
     made = arrays.read_set(path, classes=known.classes, shape=known.shape)
     schedule = training.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision)
     accuracies = []
     with devices.device(gpu=True) as device:
-        tensors = training.tensors(made, datasets.load(data, train=False), known, device)
+        tensors = training.tensors(made, test, known, device)
         for seed in range(seeds):
             shown = Progress(f"{network} {seed + 1}/{seeds}", sys.stderr)
             row, _ = training.evaluate(
@@ -159,6 +166,38 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     spread = f" ± {np.std(accuracies, ddof=1):.2f}" if seeds > 1 else ""
     each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
     print(f"{np.mean(accuracies):.2f}{spread} % of {known.title}'s test images, {network}, n = {seeds} ({each})")
+    return 0
+
+
+def synthesize(options: argparse.Namespace) -> int:
+    """A private set from images at hand."""
+    import torch  # seconds that no other command needs to spend
+
+    from privset.jobs.allocator import keep_freed_memory
+    from privset.methods import making
+
+    keep_freed_memory()
+    if options.device == "gpu" and not torch.cuda.is_available():
+        raise PrivsetError("--device gpu: PyTorch sees none; choose cpu")
+    try:
+        made = making.make(
+            options.data,
+            method=options.method,
+            epsilon=options.epsilon,
+            delta=options.delta,
+            spc=options.spc,
+            seed=options.seed,
+            settings=options.set,
+            classes=options.classes,
+            gpu=options.device != "cpu",
+            out=options.out,
+        )
+    except KeyboardInterrupt:
+        raise PrivsetError(f"interrupted; the same command goes on from the last checkpoint in {options.out}") from None
+    stated = _verified(made)
+    promise = f"epsilon {stated['epsilon']:.6g} at delta {stated['delta']:g}"
+    print(f"{made}: {options.spc} images for each class, {promise}; grid.png shows them")
+    print(f"check it: privset verify {options.out}; score it: privset evaluate {options.out} --data HELD_OUT_IMAGES")
     return 0
 
 
@@ -224,6 +263,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="privset", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("synthesize", help="make a private set of labelled images, with its certificate")
+    making.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="an npz (images, labels), a folder with a folder for each class, the beginning of IDX files' names, or mnist, ...",
+    )
+    making.add_argument("--epsilon", type=float, required=True, metavar="E")
+    making.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    making.add_argument("--method", default="psm")
+    making.add_argument("--spc", type=int, default=10, metavar="N", help="images for each class (default: 10)")
+    making.add_argument("--delta", type=float, default=1e-5, help="default: 1e-5")
+    making.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter; may be repeated")
+    making.add_argument("--classes", type=int, metavar="N", help="of an npz or IDX files, if not all are in it")
+    making.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    making.add_argument("--seed", type=int, default=0, help="of what is public; the noise is the operating system's")
     checking = commands.add_parser("verify", help="recompute epsilon and check the set, for files or whole folders")
     checking.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     showing = commands.add_parser("show", help="print the certificate of a set for people")
@@ -236,7 +292,9 @@ def main(arguments: list[str] | None = None) -> int:
     exporting.add_argument("--force", action="store_true", help="remove what is in the folder before")
     scoring = commands.add_parser("evaluate", help="train networks on the set and test them on the real test images")
     scoring.add_argument("path", type=Path, metavar="SET")
-    scoring.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="results/data/DATASET of the workflow")
+    scoring.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="held-out images: results/data/DATASET, or as for synthesize"
+    )
     scoring.add_argument("--network", default="convnet")
     scoring.add_argument("--steps", type=int, help="SGD steps instead of the paper's 1,001 epochs")
     scoring.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -254,6 +312,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "schema":
             return schema(write=given.write)
+        if given.command == "synthesize":
+            return synthesize(given)
         if given.command == "audit":
             return audit(given.method, given.epsilon, given.config, given.preset, given.data)
         if given.command == "verify":

@@ -232,7 +232,12 @@ def describe(folder: Path) -> Dataset:
 def load(folder: Path, *, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64 of the training or the test half."""
     images, labels = (read_idx((folder / file).read_bytes()) for file in (FILES[:2] if train else FILES[2:]))
-    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     if len(images) != len(labels):
         raise PrivsetError(f"{folder}: {len(images)} images but {len(labels)} labels; delete the folder and run again")
+    return scaled(images, labels)
+
+
+def scaled(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unsigned bytes (N, H, W) or (N, H, W, 3), and labels, as images (N, C, H, W) float32 in [0, 1] and labels int64."""
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(images, dtype=np.float32) / 255, labels.astype(np.int64)

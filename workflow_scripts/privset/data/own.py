@@ -182,11 +182,15 @@ def _places(labels: np.ndarray, images: np.ndarray, dataset: Dataset, path: Path
     return labels.astype(np.uint8)
 
 
+def checked(dataset: Dataset, images: np.ndarray, labels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as unsigned bytes. Raises PrivsetError with the first record that is not what it should be."""
+    images = _bytes(images, dataset, path)
+    return images, _places(labels, images, dataset, path)
+
+
 def own_files(dataset: Dataset, log: Log) -> list[bytes]:
     """The four files of a dataset with `format`, `train` and `test`. Raises PrivsetError with file, record and remedy."""
     found = []
     for path in (Path(dataset.train).expanduser(), Path(dataset.test).expanduser()):
-        images, labels = OWN_FORMATS[dataset.format](dataset, path, log)
-        images = _bytes(images, dataset, path)
-        found += [write_idx(images), write_idx(_places(labels, images, dataset, path))]
+        found += map(write_idx, checked(dataset, *OWN_FORMATS[dataset.format](dataset, path, log), path))
     return found

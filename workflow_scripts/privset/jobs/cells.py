@@ -1,10 +1,11 @@
-"""One cell of the grid: its vault, its checkpoint, and the files of its set."""
+"""One cell of the grid: its vault, its checkpoint, and how its set or its releases come about."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,11 +18,15 @@ from privset.jobs.computation import Computation
 from privset.jobs.run import Run
 from privset.jobs.seeds import cell_seed
 from privset.jobs.trajectory import Trajectory
+from privset.privacy import certificates
 from privset.privacy.certificate import OS_ENTROPY, STATISTICS
 from privset.privacy.ledger import LARGEST_BUDGET, Ledger
 from privset.privacy.noise import fresh_key, key_of
 from privset.privacy.vault import Vault
 from privset.sets import arrays, files, mosaic
+
+SET_FILES = ("images", "certificate", "trajectory", "snapshots", "grid")
+"""Files of a set."""
 
 
 def refuse_second_release(certificate: Path, *, noise: str, resumes: Callable[[], bool]) -> None:
@@ -66,10 +71,10 @@ def open_vault(job: Computation, data: Path, certificate: Path) -> tuple[Vault, 
     return vault, seed, {**asked, "data": [files.sha256(data / name) for name in datasets.FILES[:2]]}
 
 
-def protect(paths: Iterable[str], seed: int | None) -> None:
+def protect(output: Mapping[str, Any], names: Iterable[str], seed: int | None) -> None:
     """What the operating system's noise was spent on cannot be made again: read-only."""
-    for path in paths if seed is None else ():
-        Path(path).chmod(0o444)
+    for name in names if seed is None else ():
+        Path(output[name]).chmod(0o444)
 
 
 class Checkpoint:
@@ -139,7 +144,7 @@ def start(
 
 
 def write(
-    output: Any,
+    output: Mapping[str, Any],
     images: torch.Tensor,
     labels: torch.Tensor,
     trajectory: Trajectory,
@@ -148,9 +153,59 @@ def write(
     tiles: int = 1,
     soft_labels: torch.Tensor | None = None,
 ) -> None:
-    """A finished set (normalised images), its trajectory, its snapshots and its picture, at the rule's outputs."""
+    """A finished set (normalised images), its trajectory, its snapshots and its picture, at the paths of `output`."""
     pixels, soft = facts.to_pixels(images).cpu().numpy(), None if soft_labels is None else soft_labels.cpu().numpy()
-    arrays.write_set(Path(output.images), arrays.Set(pixels, labels.cpu().numpy(), tiles, soft))
-    trajectory.write(Path(output.trajectory))
-    trajectory.write_snapshots(Path(output.snapshots), facts)
-    mosaic.write_grid(Path(output.grid), Path(output.images))
+    arrays.write_set(Path(output["images"]), arrays.Set(pixels, labels.cpu().numpy(), tiles, soft))
+    trajectory.write(Path(output["trajectory"]))
+    trajectory.write_snapshots(Path(output["snapshots"]), facts)
+    mosaic.write_grid(Path(output["grid"]), Path(output["images"]))
+
+
+def synthesize(job: Computation, method: ModuleType, data: Path, output: Mapping[str, Any]) -> None:
+    """One private set with its certificate, trajectory and picture, by a method that asks for each set; `data` is the folder of
+    the private data, `output` has paths by the names in SET_FILES."""
+    config = job.parse(method.Config, job.params["config"], f"methods.{job.cell['method']}.config")
+    certificate = Path(output["certificate"])
+    vault, seed, belongs_to = open_vault(job, data, certificate)
+    run, trajectory, file = start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to, certificate=certificate)
+    images, labels = method.synthesize(vault, config, run)
+    write(output, images, labels, trajectory, vault.facts)
+    stated = certificates.certificate(vault.ledger, Path(output["images"]), noise_seed=seed, run=job.details)
+    files.write_json(certificate, stated)
+    protect(output, SET_FILES, seed)
+    file.delete()
+
+
+def release(job: Computation, method: ModuleType, data: Path, output: Mapping[str, Any]) -> None:
+    """What a method of one-shot releases asks of the private data, once for the sets of every size: `statistics` and
+    `certificate` in `output`."""
+    config = job.parse(method.ReleaseConfig, job.params["config"], f"methods.{job.cell['method']}.releases")
+    statistics, certificate = Path(output["statistics"]), Path(output["certificate"])
+    vault, seed, belongs_to = open_vault(job, data, certificate)
+    run, _, file = start(job, ledger=vault.ledger, vault=vault, belongs_to=belongs_to, certificate=certificate)
+    tensors = method.release(vault, config, run).to_tensors()
+    arrays.write_statistics(statistics, {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+    stated = certificates.certificate(vault.ledger, statistics, noise_seed=seed, run=job.details)
+    files.write_json(certificate, stated)
+    protect(output, ("statistics", "certificate"), seed)
+    file.delete()
+
+
+def condense(
+    job: Computation, method: ModuleType, statistics: Path, certificate: Path, known: datasets.Dataset, output: Mapping[str, Any]
+) -> None:
+    """One set from statistics that were released before, with their certificate. It has no access to the private data."""
+    config = job.parse(method.Config, job.params["config"], f"methods.{job.cell['method']}.config")
+    stated = files.matching_certificate(statistics, certificate)
+    facts = datasets.public_facts(known, records=stated["ledger"][0]["records"])
+    released = method.Statistics.from_tensors(job.tensors(statistics), facts)
+    belongs_to = {"statistics": stated["set_sha256"]}
+    run, trajectory, file = start(
+        job, ledger=certificates.ledger(stated), vault=None, belongs_to=belongs_to, certificate=statistics
+    )
+    images, labels = method.synthesize(released, facts, config, run)
+    soft_labels = method.soft_labels(released, images, labels, config)
+    write(output, images, labels, trajectory, facts, tiles=config.tiles, soft_labels=soft_labels)
+    made = certificates.post_processed(stated, Path(output["images"]), run=job.details)
+    files.write_json(Path(output["certificate"]), made)
+    file.delete()

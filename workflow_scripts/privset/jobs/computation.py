@@ -31,7 +31,7 @@ class Computation:
     """ "cpu" or "cuda:I"."""
     log: TextIO
     params: Any
-    """The rule's."""
+    """The rule's, by name."""
     details: dict[str, Any]
     """The cell, its configuration, the code and the machine: stands in the result, and says what a checkpoint belongs to."""
 
@@ -59,7 +59,7 @@ class Computation:
     def checkpoint(self, **belongs_to: Any) -> checkpoints.File:
         """The job's checkpoint, bound to `details` and to what is given."""
         identity = checkpoints.fingerprint({**self.details, **belongs_to})
-        return checkpoints.File(Path(self.params.checkpoint), belongs_to=identity, log=self.say)
+        return checkpoints.File(Path(self.params["checkpoint"]), belongs_to=identity, log=self.say)
 
     def progress(self, title: str) -> Progress:
         return Progress(title, self.log)
