@@ -132,6 +132,13 @@ rule table_storage:
     localrule: True
 
 
+# Where the time went, after the tables: by rule, method and network.
+rule table_costs:
+    input:
+        expand("results/{preset}/tables/table_costs.md", preset=PRESET),
+    localrule: True
+
+
 # What each part of PSM brings: a table, accuracy against epsilon, and the images over the optimisation.
 rule ablation_psm:
     input:

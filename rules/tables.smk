@@ -92,3 +92,34 @@ rule pairs:
         "Compare the methods of preset {wildcards.preset} in pairs"
     script:
         "../workflow_scripts/pairs.py"
+
+
+# On request: what a run of the tables has cost. It reads the benchmark files of every job that has left one.
+rule costs:
+    input:
+        metrics=files_of(METRICS, grids.all_runs),
+        tables=lambda wildcards: expand(
+            "results/{preset}/tables/{table}.md",
+            preset=wildcards.preset,
+            table=grids.tables(config, wildcards.preset),
+        ),
+    output:
+        multiext("results/{preset}/tables/table_costs", ".csv", ".md", ".tex", ".html"),
+    log:
+        "results/logs/costs/{preset}.log",
+    benchmark:
+        "results/benchmarks/costs/{preset}.tsv"
+    localrule: True
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        benchmarks="results/benchmarks",
+        code=code_digest("costs"),
+    message:
+        "Write where the time of preset {wildcards.preset} went"
+    script:
+        "../workflow_scripts/costs.py"

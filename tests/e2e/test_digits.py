@@ -220,11 +220,13 @@ def test_evaluating_again_gives_identical_numbers_and_a_lost_one_comes_back_alon
 
 
 def test_what_the_readme_offers_on_request(finished):
-    """Timings beside the peers, and the picture of the augmentation; both have their own rules, outside `all`."""
+    """Timings beside the peers, what the run has cost, and the picture of the augmentation: rules of their own, outside `all`."""
     path, _ = finished
     picture = "results/data/digits/augmentation.png"
-    result = snakemake(path, "benchmarks", picture, *DIGITS)
+    result = snakemake(path, "benchmarks", "table_costs", picture, *DIGITS)
     assert result.returncode == 0, result.stdout
+    told = pd.read_csv(path / "results/tiny/tables/table_costs.csv").set_index("what")
+    assert told.loc["synthesize: PSG", "jobs"] == 2 and told.loc["evaluate", "jobs"] == 16 and (told.clock > 0).all()
     for name, programs in (("private_step", 7), ("evaluation", 3)):
         frame = pd.read_csv(path / f"results/tiny/benchmarks/{name}.csv")
         assert frame.program.nunique() >= programs and (frame.seconds > 0).all() and frame.n.eq(2).all()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from privset.privacy import certificate
-from privset.reporting import continual, convergence, figures, formats, pairs, tables
+from privset.reporting import continual, convergence, costs, figures, formats, pairs, tables
 from privset.sets import files
 from privset.sets.mosaic import mosaic
 
@@ -95,6 +95,32 @@ def test_four_forms_of_a_table(tmp_path):
     assert "\\toprule" in latex and "$\\pm$" in latex and "\\caption" in latex
     page = paths[3].read_text()
     assert "<td>90.5 ± 0.7</td>" in page and page.count("<li>") == len(table.notes) and "(quick preset)</h1>" in page
+
+
+def test_costs_are_told_by_rule_method_and_network(tmp_path):
+    """Of this preset's jobs and of those for every preset; a job on a machine without counters has no processor time."""
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    for name, clock, processor, memory in [
+        ("fetch/mnist", 6, 3, 100),
+        ("synthesize/p/mnist/psg/eps1/spc1/seed0", 60, 30, 900),
+        ("synthesize/p/fashion_mnist/psg/eps1/spc1/seed0", 120, 90, 800),
+        ("synthesize/other/mnist/psg/eps1/spc1/seed0", 6000, 6000, 900),
+        ("evaluate/p/mnist/psg/eps1/spc1/seed0/lenet+mlp", 30, 27, "-"),
+        ("privacy/p", 6, "-", 50),
+    ]:
+        path = tmp_path / f"benchmarks/{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{head}{clock}\t-\t{memory}\t-\t-\t-\t-\t-\t-\t{processor}\n")
+    run = {"network_seed": 0, "train_seconds": 5.0, "test_seconds": 1.0}
+    files.write_json(
+        tmp_path / "m.json", {"runs": [{"network": "lenet", **run}, {"network": "mlp", **run}, {"network": "mlp", **run}]}
+    )
+    made = costs.table(tmp_path / "benchmarks", [tmp_path / "m.json"], preset="p")
+    told = made.frame.set_index("what")
+    assert told.loc["synthesize: PSG"].tolist() == [2, 180, 120, 900]
+    assert told.index.tolist() == ["synthesize: PSG", "evaluate", "fetch", "privacy"] and told.processor.sum() == 150
+    assert made.shown["share (%)"].tolist() == ["80.0", "18.0", "2.0", "0.0"]
+    assert "LeNet 0.1, MLP 0.2; starting, data and files: 0.2." in made.notes[1]
 
 
 def test_tidy_keeps_every_single_run(tmp_path):

@@ -97,6 +97,7 @@ def plan(repository, *arguments):
             {"fetch": 2, "synthesize": 30, "release": 2, "condense": 2, "evaluate": 2 * 16 * 2, "collect": 1, "compare": 1},
         ),
         ("quick", "table3", {"fetch": 2, "synthesize": 8, "evaluate": 8, "collect": 1, "compare": 1}),
+        ("quick", "table_costs", {**QUICK, "costs": 1}),
         ("quick", "table_privacy", {"fetch": 2, "synthesize": 70, "release": 4, "condense": 8, "privacy": 1}),
         ("quick", "fig_samples", {"fetch": 2, "synthesize": 28, "release": 2, "condense": 4, "samples": 1}),
         ("quick", "fig_continual", {"fetch": 2, "synthesize": 4, "release": 4, "evaluate_tasks": 8, "continual": 1}),

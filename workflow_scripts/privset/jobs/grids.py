@@ -435,6 +435,13 @@ def table1_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
     return table_runs(config, {**cell, "table": "table1"})
 
 
+def all_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
+    """The jobs (cell, networks) behind the preset's tables, each once."""
+    names = [name for name in ("table1", "table2", "table3") if name in tables(config, cell["preset"])]
+    runs = [run for name in names for run in table_runs(config, {**cell, "table": name})]
+    return [run for place, run in enumerate(runs) if run not in runs[:place]]
+
+
 def snapshot_runs(config: Config, cell: Cell) -> list[dict[str, str]]:
     """The private cells at the largest epsilon; or PSG with and without the prior.
 
