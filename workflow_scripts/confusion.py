@@ -10,7 +10,7 @@ from privset.sets import arrays
 
 def main(smk):
     with job(smk):
-        predictions, labels = arrays.read_predictions(Path(smk.input.predictions[0]))
+        predictions, labels = arrays.read_predictions(Path(smk.input.predictions))
         names = datasets.describe(Path(smk.input.description).parent).class_names
         cell = dict(smk.wildcards)
         title = f"{cell['network']} on {cell['dataset']}, {cell['method']}, eps={cell['epsilon']}, spc={cell['spc']}"
