@@ -284,6 +284,14 @@ def test_black_and_white_and_few_bits_reach_from_black_to_white(tmp_path):
     assert (255 * images[0, 0]).round().tolist() == [[0, 85, 170, 255, 255, 170, 85, 0]] * 8
 
 
+def test_a_camera_that_lay_on_its_side_is_turned_upright(tmp_path):
+    """EXIF orientation 6: what is stored must be turned clockwise, as viewers do."""
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    images, *_ = fetched(tmp_path, **folder(tmp_path, Image.fromarray(RAMP), exif=sideways), channels=1)
+    assert np.array_equal((255 * images[0, 0]).round(), np.rot90(RAMP, -1))
+
+
 @pytest.mark.parametrize("image", [Image.fromarray(COLOURS), sixteen(COLOURS, 2), Image.fromarray(COLOURS).convert("RGBA")])
 def test_colours_stay_what_they_are_and_grey_is_their_luma(image, tmp_path):
     images, *_ = fetched(tmp_path, **folder(tmp_path, image))

@@ -79,7 +79,7 @@ def listed(path: Path) -> tuple[list[Path], list[Path]]:
 
 def _pixels(file: Path, dataset: Dataset) -> np.ndarray:
     """An image file as unsigned bytes (H, W) or (H, W, 3). Of 16 bits the upper eight count, as in Pillow's colour images."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     size = f"{dataset.size}x{dataset.size}"
     with _reading(file), Image.open(file) as image:
@@ -89,6 +89,7 @@ def _pixels(file: Path, dataset: Dataset) -> np.ndarray:
             raise PrivsetError(f"{file} has {image.n_frames} frames; save each as an image of its own")
         if image.mode not in MODES:
             raise PrivsetError(f"{file} has Pillow's mode {image.mode}; save it as grey or RGB of 8 or 16 bits")
+        image = ImageOps.exif_transpose(image)  # upright, as viewers show it
         wide = image.mode in WIDE
         if image.has_transparency_data and (wide or image.convert("RGBA").getchannel("A").getextrema()[0] < 255):
             raise PrivsetError(

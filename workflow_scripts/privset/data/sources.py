@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import importlib
 import io
-import os
 import pickle
 import shutil
 import socket
@@ -30,7 +29,7 @@ from privset import PrivsetError
 from privset.data.datasets import DESCRIPTION, FILES, Dataset, dataset
 from privset.data.idx import inflate, read_idx, write_idx
 from privset.data.own import own_files
-from privset.sets.files import write_json
+from privset.sets.files import write_atomically, write_json
 
 
 def _from_directory(directory: Path) -> list[bytes]:
@@ -174,11 +173,8 @@ def _check(known: Dataset, files: list[bytes]) -> None:
 
 
 def _put(target: Path, known: Dataset, files: list[bytes]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     for file, data in zip(FILES, files, strict=True):
-        partial = target / f".{file}.partial"
-        partial.write_bytes(data)
-        os.replace(partial, target / file)
+        write_atomically(target / file, lambda stream, data=data: stream.write(data), mode="wb")
     write_json(target / DESCRIPTION, asdict(known))
 
 
