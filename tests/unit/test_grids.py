@@ -198,6 +198,8 @@ def test_limits_grow_with_the_work_and_the_attempt():
     small, large = ({**CELL, "preset": "paper", "spc": spc} for spc in ("1", "20"))
     assert needs.synthesis_minutes(CONFIG, large, 1) > needs.synthesis_minutes(CONFIG, small, 1) > 15
     assert needs.synthesis_minutes(CONFIG, small, 3) == 3 * needs.synthesis_minutes(CONFIG, small, 1)
+    few, many = ({**CELL, "preset": preset, "method": "gs_wgan", "spc": "1000"} for preset in ("quick", "paper"))
+    assert needs.synthesis_minutes(CONFIG, few, 1) < 120 < needs.synthesis_minutes(CONFIG, many, 1)
     assert needs.gpus({**CONFIG, "gpu": True}) == 1 and needs.gpus({**CONFIG, "gpu": False}) == 0
 
 

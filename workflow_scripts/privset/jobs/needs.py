@@ -35,6 +35,9 @@ STEP_SECONDS = {
 }
 """One step of a generator that asks something of the data in each."""
 
+MEMBERS = {"gs_wgan": 1000, "g_pate": 4000, "datalens": 4000}
+"""Of an ensemble, for which its step's seconds are."""
+
 
 def gpus(config: Config) -> int:
     """GPUs of a job that computes. "auto" looks for the driver's tool, not for torch: importing it would cost seconds."""
@@ -44,7 +47,10 @@ def gpus(config: Config) -> int:
 def synthesis_minutes(config: Config, cell: Cell, attempt: int) -> int:
     values = hyper_parameters(config, cell)
     device = "gpu" if gpus(config) else "cpu"
-    if step := STEP_SECONDS[device].get(rows.method_of(cell["method"])):
+    method = rows.method_of(cell["method"])
+    if step := STEP_SECONDS[device].get(method):
+        if method in MEMBERS:
+            step *= values.get("members", MEMBERS[method]) / MEMBERS[method]
         return attempt * (15 + 2 * round(values.get("steps", 160_000) * step / 60))
     if "outer" not in values:
         return one_shot_minutes(config, cell, attempt)
