@@ -61,7 +61,7 @@ def copy_repository(target: Path) -> Path:
     return target
 
 
-def snakemake(repository: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def snakemake(repository: Path, *arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a copy of the repository; output and errors together in `.stdout`."""
     # Snakemake waits for a span at its end; the shipped profile's is for longer runs than a test's.
     command = [sys.executable, "-m", "snakemake", *arguments, "--max-jobs-per-timespan", "100/1s"]
