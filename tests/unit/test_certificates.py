@@ -324,6 +324,7 @@ def test_accountants_of_one_shard_that_err_are_seen(of_shards, monkeypatch):
         patch.setattr(accounting, "_one_of", lambda shards, *more: losses(10 * shards, *more))
         accounting._step.cache_clear()
         path = of_shards()
+        certificates._doubt.cache_clear()
         with pytest.raises(PrivsetError, match="not between its bounds"):
             certificates.verify(path)
     accounting._step.cache_clear()
@@ -335,5 +336,7 @@ def test_accountants_of_one_shard_that_err_are_seen(of_shards, monkeypatch):
 
         patch.setattr(accounting, "_rdp", thinner)
         path = of_shards()
+        certificates._doubt.cache_clear()
         with pytest.raises(PrivsetError, match=r"disagree|not between its bounds"):
             certificates.verify(path)
+    certificates._doubt.cache_clear()

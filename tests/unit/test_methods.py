@@ -230,7 +230,7 @@ def test_more_members_than_records_are_one_line(name, make_vault):
 
 def test_datalens_cannot_give_more_signs_than_there_are_pixels(make_vault):
     module = load("datalens")
-    with pytest.raises(PrivsetError, match=r"^largest = 785: the images have 784 numbers; choose at most as many$"):
+    with pytest.raises(PrivsetError, match=r"^largest = 785: a gradient has 784 coordinates; choose at most as many$"):
         module.synthesize(
             make_vault(images=DATA), module.Config.model_validate(GENERATORS["datalens"] | {"largest": 785}), run(1)
         )
