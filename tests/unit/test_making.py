@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from privset import PrivsetError
 from privset.__main__ import main
 from privset.data import given
 from privset.data.idx import write_idx
@@ -61,11 +62,31 @@ def test_the_same_images_in_every_form(own):
     assert given.description(own / "train.npz", 5).class_names == tuple("01234")
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.uint8, np.int64])
+def test_labels_of_any_type_have_as_many_classes_as_there_are(kind, tmp_path):
+    """Whole numbers of any type are taken, so they count as such here too: 3.0 is no sign of 256 classes."""
+    np.savez(tmp_path / "x.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4).astype(kind)[:, None])
+    known = given.description(tmp_path / "x.npz", None)
+    assert known.classes == 4 and given.read(tmp_path / "x.npz", known)[1].tolist() == [0, 1, 2, 3]
+
+
+def test_what_is_held_out_is_never_the_training_half(own):
+    """Of a folder with both halves; and where there is no other half, it is not put in its place."""
+    (own / "idx/t10k-images-idx3-ubyte").write_bytes(write_idx(np.full((5, 16, 16), 7, np.uint8)))
+    (own / "idx/t10k-labels-idx1-ubyte").write_bytes(write_idx(np.zeros(5, np.uint8)))
+    known = given.description(own / "idx", None)
+    assert [len(given.read(own / "idx", known, half)[1]) for half in (given.TRAIN, given.TEST)] == [60, 5]
+    for part in ("images-idx3", "labels-idx1"):
+        (own / f"idx/t10k-{part}-ubyte").unlink()
+    with pytest.raises(PrivsetError, match=r"no .*t10k-images-idx3-ubyte or \.gz"):
+        given.read(own / "idx", known, given.TEST)
+
+
 def test_from_a_folder_of_pictures_to_a_verified_set_and_its_accuracy(own, tmp_path, capsys):
     out = tmp_path / "made"
     assert run("--data", own / "pictures", "--out", out, *MERF) == 0
     said = capsys.readouterr()
-    assert "public: 16x16 grey images, 3 classes (cat, dog, eel), their number, mean 0.5 and deviation 0.5" in said.err
+    assert "public: 60 grey images of 16x16, 3 classes (cat, dog, eel), mean 0.5 and deviation 0.5" in said.err
     assert "ETA 0:00" in said.err and "4 images for each class, epsilon 9.9999" in said.out
     assert said.out.count(".DS_Store") == 1
     stated = certificates.verify(out / "set.npz")
@@ -81,6 +102,8 @@ def test_from_a_folder_of_pictures_to_a_verified_set_and_its_accuracy(own, tmp_p
         main(["evaluate", str(out), "--data", str(own / "held_out.npz"), "--network", "mlp", "--steps", "3", "--seeds", "1"]) == 0
     )
     assert "% of pictures's test images, mlp, n = 1" in capsys.readouterr().out
+    assert main(["evaluate", str(out), "--data", str(out), "--steps", "3"]) == 1
+    assert "is no folder of a class" in capsys.readouterr().err
     assert run("--data", own / "pictures", "--out", out, *MERF) == 1  # another set would cost another epsilon
     assert "has a set already" in capsys.readouterr().err and certificates.verify(out / "set.npz") == stated
 

@@ -131,20 +131,17 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     from privset.networks import classifiers
 
     cell = _verified(path)["cell"]
-    fetched = (data / datasets.DESCRIPTION).exists()
-    if fetched and cell["dataset"] != data.resolve().name and not force:
+    fetched = given.kind_of(data, given.TEST)[0] == "fetched"
+    own = path.with_name(datasets.DESCRIPTION).exists() and not fetched  # of one's own images, held-out ones have another name
+    if not own and cell["dataset"] != data.resolve().name and not force:
         raise PrivsetError(f"--data {data}: the set was made from {cell['dataset']}; name the folder of that, or --force")
     if network not in classifiers.NETWORKS:
         raise PrivsetError(f"--network {network}: choose from {', '.join(classifiers.NETWORKS)}")
     if seeds < 1 or (steps is not None and steps < 1):
         raise PrivsetError(f"--seeds {seeds}, --steps {steps}: must be 1 or more")
     keep_freed_memory()
-    if fetched:
-        known, test = datasets.describe(data), datasets.load(data, train=False)
-    else:
-        beside = path.with_name(datasets.DESCRIPTION)  # of a set of one's own images
-        known = datasets.describe(path.parent) if beside.exists() else given.described(data, None)
-        test = datasets.scaled(*given.read(data, known))
+    known = datasets.describe(path.parent) if own else given.description(data, None)
+    test = datasets.scaled(*given.read(data, known, given.TEST))
     made = arrays.read_set(path, classes=known.classes, shape=known.shape)
     schedule = training.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision)
     accuracies = []

@@ -17,22 +17,26 @@ GREY = ("1", "L", "LA", *own.WIDE)
 """Pillow's modes of images that are read as grey."""
 
 
-def kind_of(path: Path) -> tuple[str, Path]:
+TRAIN, TEST = "train", "t10k"
+"""The halves of a folder that holds both, as in the names of its files."""
+
+
+def kind_of(path: Path, half: str = TRAIN) -> tuple[str, Path]:
     """How images at a path are stored (a key of `own.OWN_FORMATS`, or "fetched", the workflow's), and where, without `~`.
 
-    Raises PrivsetError that lists what would do.
+    Of a folder of IDX files the `half`. Raises PrivsetError that lists what would do.
     """
     path = path.expanduser()
 
     def has_idx(prefix: Path) -> bool:
         return any(prefix.with_name(f"{prefix.name}-images-idx3-ubyte{suffix}").is_file() for suffix in ("", ".gz"))
 
-    if (path / DESCRIPTION).is_file():
+    if (path / DESCRIPTION).is_file() and (path / FILES[0]).is_file():
         return "fetched", path
     if path.is_file():
         return "npz", path
-    if path.is_dir() and has_idx(path / "train"):
-        return "idx", path / "train"
+    if path.is_dir() and any(has_idx(path / each) for each in (TRAIN, TEST)):
+        return "idx", path / half
     if path.is_dir():
         return "imagefolder", path
     if has_idx(path):
@@ -61,8 +65,9 @@ def described(path: Path, classes: int | None) -> Dataset:
         if images.ndim < 3 or images.shape[1] != images.shape[2]:
             raise PrivsetError(f"{path}: images have shape {images.shape}; expected (N, H, H) or (N, H, H, 3): make them square")
         size, channels = images.shape[1], 3 if images.shape[3:] == (3,) else 1
-        whole = labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < 256
-        names = tuple(map(str, range(classes or (int(labels.max()) + 1 if whole else 256))))
+        numbers = labels.size and labels.dtype.kind in "biuf"
+        whole = numbers and bool(((labels >= 0) & (labels < 256) & (np.floor(labels) == labels)).all())
+        names = tuple(map(str, range(classes or (int(labels.max()) + 1 if whole else 256))))  # `read` says which is not
     if classes is not None and classes != len(names):
         raise PrivsetError(f"--classes {classes}: {path} has {len(names)} folders of images")
     grey = (0.5,) * channels
@@ -89,11 +94,11 @@ def _of_first(file: Path) -> tuple[int, int]:
         raise PrivsetError(f"{file} cannot be read: {error}; mend it or make it again") from None
 
 
-def read(path: Path, known: Dataset, *, half: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W) or (N, H, W, 3) and labels (N,), unsigned bytes; of the workflow's folders the `half`."""
-    kind, path = kind_of(path)
+def read(path: Path, known: Dataset, half: str = TRAIN) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W) or (N, H, W, 3) and labels (N,), unsigned bytes; of a folder that holds both halves the `half`."""
+    kind, path = kind_of(path, half)
     if kind == "fetched":
-        images, labels = (read_idx((path / name).read_bytes()) for name in (FILES[:2] if half == "train" else FILES[2:]))
+        images, labels = (read_idx((path / name).read_bytes()) for name in (FILES[:2] if half == TRAIN else FILES[2:]))
         return images, labels
     return own.checked(known, *own.OWN_FORMATS[kind](known, path, print), path)
 

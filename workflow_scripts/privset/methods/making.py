@@ -84,7 +84,7 @@ def make(
     known = given.description(data, classes)
     images, labels = given.read(data, known)
     check_delta(delta, len(labels))
-    print(public(known), file=sys.stderr)
+    print(public(known, len(labels)), file=sys.stderr)
 
     scratch = out / PRIVATE
     folder = data.expanduser()
@@ -122,11 +122,11 @@ def make(
     return output["images"]
 
 
-def public(known: Dataset) -> str:
+def public(known: Dataset, records: int) -> str:
     """What is used as public, in one line for the terminal."""
     names = ", ".join(known.class_names[:10]) + (", ..." if known.classes > 10 else "")
     colours = "grey" if known.channels == 1 else "colour"
     return (
-        f"public: {known.size}x{known.size} {colours} images, {known.classes} classes ({names}), their number, "
+        f"public: {records:,} {colours} images of {known.size}x{known.size}, {known.classes} classes ({names}), "
         f"mean {known.mean[0]:g} and deviation {known.std[0]:g}"
     )
