@@ -176,13 +176,22 @@ def test_evaluate_trains_networks_on_the_set_and_tests_them(cells, data, capsys)
     assert capsys.readouterr().out == first
 
 
+def test_evaluate_refuses_images_that_the_set_was_not_made_from_unless_forced(cells, data, capsys):
+    """Fashion has MNIST's shape; only the certificate tells that the accuracy would mean nothing."""
+    other = data.rename(data.with_name("fashion_mnist"))
+    arguments = ["evaluate", str(cells / "a"), "--data", str(other), "--network", "mlp", "--steps", "1", "--seeds", "1"]
+    assert main(arguments) == 1
+    line = capsys.readouterr().err
+    assert "the set was made from mnist; name the folder of that, or --force" in line and line.count("\n") == 1
+    assert main([*arguments, "--force"]) == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"--network": "lenet6"}, "--network lenet6: choose from convnet"),
         ({"--steps": "0"}, "--steps 0: must be 1 or more"),
         ({"--data": "nowhere/mnist"}, "nowhere"),
-        ({"--data": "results/data/fashion_mnist"}, "the set was made from mnist; name the folder of that, or --force"),
     ],
 )
 def test_evaluate_refuses_in_one_line(cells, data, capsys, changed, message):

@@ -170,8 +170,8 @@ def synthesize(options: argparse.Namespace) -> int:
     """A private set from images at hand."""
     import torch  # seconds that no other command needs to spend
 
+    from privset import making
     from privset.jobs.allocator import keep_freed_memory
-    from privset.methods import making
 
     keep_freed_memory()
     if options.device == "gpu" and not torch.cuda.is_available():
