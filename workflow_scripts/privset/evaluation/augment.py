@@ -1,17 +1,16 @@
 """Evaluation augmentation, one random transformation per image, vectorised and on the images' device.
 
 "crop_scale_rotate" is the PSG reference program's with its asymmetries: each image is either
-cropped, scaled or rotated, with equal probability. Distributions and fill values are the reference's; its SciPy spline
-rotation is a bicubic one here.
+cropped, scaled or rotated, with equal probability. Distributions, fill values and geometry are the reference's.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor, fill: Tensor) -> Tensor:
@@ -31,26 +30,79 @@ def crop(images: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
     return _pick(images, grid + offsets[0], grid + offsets[1], fill)
 
 
+def scaled(images: Tensor, new: Tensor) -> Tensor:
+    """Image n resized to `new`[0, n] rows and `new`[1, n] columns (nearest neighbour; (2, N, 1) int64) and centred on zeros.
+
+    Centred as in the reference: both the image and what is cut out lie in a canvas as large as the largest of rows, columns and
+    `size`, each halved on its own, so that odd differences move an image by one pixel.
+    """
+    size = images.shape[-1]
+    canvas = new.amax(0).clamp(min=size)
+    grid = torch.arange(size, device=images.device)
+    # Where output pixel i lies in the resized image; then in the original.
+    inside = grid + (canvas - size) // 2 - (canvas - new) // 2
+    source = torch.where((inside >= 0) & (inside < new), inside * size // new, -1)
+    return _pick(images, source[0], source[1], images.new_zeros(()))
+
+
 def scale(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Height and width scaled independently by 0.8 to 1.2 (nearest neighbour), centred on a zero (mean grey) canvas."""
+    """Height and width scaled independently by 0.8 to 1.2, centred on a zero (mean grey) canvas."""
     n, size = len(images), images.shape[-1]
     factors = 0.8 + 0.4 * torch.rand(2, n, 1, generator=generator, device=images.device)
-    new = (factors * size).long()
-    grid = torch.arange(size, device=images.device)
-    # Where output pixel i lies in the scaled image, whose centre is the canvas' centre; then in the original.
-    scaled = grid - torch.div(size - new, 2, rounding_mode="floor")
-    source = torch.div(scaled * size, new, rounding_mode="floor")
-    source = torch.where((scaled >= 0) & (scaled < new), source, -1)
-    return _pick(images, source[0], source[1], images.new_zeros(()))
+    return scaled(images, (factors * size).long())
+
+
+@functools.lru_cache
+def _spline(size: int) -> Tensor:
+    """(size, size) float64: from the values at 0, 1, ... to the coefficients of the cubic spline through them, mirrored at the
+    first and the last."""
+    values = torch.eye(size, dtype=torch.float64) * 4
+    for place in range(size):
+        for neighbour in (abs(place - 1), size - 1 - abs(size - 2 - place)):
+            values[place, neighbour] += 1
+    return torch.linalg.inv(values / 6)
+
+
+def _cubic(offset: Tensor) -> Tensor:
+    """Weights (..., 4) of the coefficients at -1, 0, 1, 2 of a point at `offset` in [0, 1) of a cubic spline."""
+    t, u = offset, 1 - offset
+    return torch.stack([u**3, 4 - 3 * t**2 * (2 - t), 4 - 3 * u**2 * (2 - u), t**3], -1) / 6
+
+
+def rotated(images: Tensor, angles: Tensor, fill: Tensor) -> Tensor:
+    """Image n turned by `angles`[n] radians about its centre, by the cubic spline through its pixels; what comes from outside of
+    it is `fill`.
+
+    As the reference cuts it out of the turned image's bounding box, whose side is a whole number of pixels: half a pixel towards
+    the upper left if that side and `size` differ by an odd number.
+    """
+    n, channels, size, _ = images.shape
+    cosine, sine = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    side = (size * (cosine.abs() + sine.abs()) + 0.5).floor()
+    grid = torch.arange(size, device=images.device) + ((side - size) / 2).floor() - (side - 1) / 2  # from the box's centre
+    down, right = grid.transpose(1, 2), grid
+    middle = (size - 1) / 2
+    rows, columns = cosine * down + sine * right + middle, cosine * right - sine * down + middle
+    outside = (torch.maximum(rows, columns) > size - 1) | (torch.minimum(rows, columns) < 0)
+
+    mirror = torch.arange(-1, size + 2, device=images.device).abs()
+    mirror = torch.where(mirror < size, mirror, 2 * (size - 1) - mirror)
+    spline = _spline(size).to(images)
+    table = (spline @ images @ spline.T)[:, :, mirror][:, :, :, mirror].flatten(2)  # a margin of 1 before, 2 after
+    whole = [part.floor().clamp(0, size - 1) for part in (rows, columns)]
+    taps = torch.arange(4, device=images.device)
+    first, second = (part.long()[..., None] + taps for part in whole)
+    places = (first[..., :, None] * (size + 3) + second[..., None, :]).reshape(n, 1, -1).expand(-1, channels, -1)
+    weights = [_cubic(part - low) for part, low in zip((rows, columns), whole, strict=True)]
+    values = table.gather(2, places).view(n, channels, size, size, 4, 4)
+    turned = torch.einsum("ncijab,nija,nijb->ncij", values, *weights)
+    return torch.where(outside[:, None], fill, turned)
 
 
 def rotate(images: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
     """Rotate by a whole angle from -45 to 44 degrees; what comes from outside is `fill`."""
     angles = torch.randint(-45, 45, (len(images),), generator=generator, device=images.device) * (torch.pi / 180)
-    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    matrices = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
-    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images - fill, grid, mode="bicubic", padding_mode="zeros", align_corners=False) + fill
+    return rotated(images, angles, fill)
 
 
 def crop_scale_rotate(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,13 +110,13 @@ def crop_scale_rotate(images: Tensor, generator: torch.Generator) -> Tensor:
     fill = images.mean((0, 2, 3))[:, None, None]
     choice = torch.randint(0, 3, (len(images),), generator=generator, device=images.device)
     result = images.clone()
-    cropped, scaled, rotated = ((choice == kind).nonzero().squeeze(1) for kind in range(3))
-    if len(cropped):
-        result[cropped] = crop(images[cropped], fill, generator)
-    if len(scaled):
-        result[scaled] = scale(images[scaled], generator)
-    if len(rotated):
-        result[rotated] = rotate(images[rotated], fill, generator)
+    crops, scales, rotations = ((choice == kind).nonzero().squeeze(1) for kind in range(3))
+    if len(crops):
+        result[crops] = crop(images[crops], fill, generator)
+    if len(scales):
+        result[scales] = scale(images[scales], generator)
+    if len(rotations):
+        result[rotations] = rotate(images[rotations], fill, generator)
     return result
 
 

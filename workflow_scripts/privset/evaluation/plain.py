@@ -13,6 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def scale_one(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resized (nearest neighbour), pasted into the middle of a canvas of zeros, the middle of which is cut out."""
+    channels, size, _ = image.shape
+    resized = F.interpolate(torch.from_numpy(image)[None], size=(height, width))[0].numpy()
+    side = max(height, width, size)
+    canvas = np.zeros((channels, side, side), dtype=np.float32)
+    top, left, start = (side - height) // 2, (side - width) // 2, (side - size) // 2
+    canvas[:, top : top + height, left : left + width] = resized
+    return canvas[:, start : start + size, start : start + size]
+
+
+def rotate_one(image: np.ndarray, degrees: int, fill: np.ndarray) -> np.ndarray:
+    """Turned by SciPy's spline onto a canvas that holds all of it, the middle of which is cut out."""
+    size = image.shape[-1]
+    planes = [scipy.ndimage.rotate(plane, degrees, order=3, cval=value) for plane, value in zip(image, fill, strict=True)]
+    start = (len(planes[0]) - size) // 2
+    return np.stack(planes)[:, start : start + size, start : start + size].astype(np.float32)
+
+
 def augment_one(image: np.ndarray, fill: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One image (C, H, W) cropped, scaled or rotated as the PSG reference program does; `fill` (C,) is the batch's mean."""
     channels, size, _ = image.shape
@@ -24,17 +43,8 @@ def augment_one(image: np.ndarray, fill: np.ndarray, random: np.random.Generator
         return framed[:, row : row + size, column : column + size]
     if kind == 1:
         height, width = (int(random.uniform(0.8, 1.2) * size) for _ in range(2))
-        rows, columns = np.arange(height) * size // height, np.arange(width) * size // width
-        scaled = image[:, rows][:, :, columns]
-        canvas = np.zeros((channels, 2 * size, 2 * size), dtype=np.float32)
-        top, left = size + (-height) // 2, size + (-width) // 2
-        canvas[:, top : top + height, left : left + width] = scaled
-        return canvas[:, size // 2 : size // 2 + size, size // 2 : size // 2 + size]
-    angle = int(random.integers(-45, 45))
-    planes = [
-        scipy.ndimage.rotate(plane, angle, reshape=False, order=3, cval=value) for plane, value in zip(image, fill, strict=True)
-    ]
-    return np.stack(planes).astype(np.float32)
+        return scale_one(image, height, width)
+    return rotate_one(image, int(random.integers(-45, 45)), fill)
 
 
 def augment(images: Tensor, random: np.random.Generator) -> Tensor:
