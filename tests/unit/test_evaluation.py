@@ -206,7 +206,7 @@ class Interrupted(Exception):
 def test_several_networks_interrupted_end_with_the_same_numbers(tmp_path):
     """Each by its own schedule and seeds; finished runs, of whatever network, are not run again."""
     images, labels = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 10
-    schedules = {"mlp": Schedule(steps=3, seeds=2), "lenet": Schedule(steps=2, protocol="short")}
+    schedules = {"mlp": Schedule(steps=3, seeds=2), "lenet": Schedule(steps=2)}
     told, stop = [], [99]
 
     class Shown:
@@ -234,8 +234,9 @@ def test_several_networks_interrupted_end_with_the_same_numbers(tmp_path):
         )
 
     rows, said = go(tmp_path / "whole.pt")
+    mlp, lenet = "3 steps of 256 at 0.01", "2 steps of 256 at 0.01"
     assert [(row["network"], row["network_seed"], row["protocol"], row["steps"]) for row in rows] == [
-        *(("mlp", 0, "psg", 3), ("mlp", 1, "psg", 3), ("lenet", 0, "short", 2)),
+        *(("mlp", 0, mlp, 3), ("mlp", 1, mlp, 3), ("lenet", 0, lenet, 2)),
     ]
     assert {name: tuple(each.shape) for name, each in said.items()} == {"mlp": (2, 40), "lenet": (1, 40)}
     stop[0] = 8  # in the second step of the second network
@@ -246,3 +247,34 @@ def test_several_networks_interrupted_end_with_the_same_numbers(tmp_path):
     assert told == [("lenet", 0)]
     assert [row["test_accuracy"] for row in again] == [row["test_accuracy"] for row in rows]
     assert all(torch.equal(said[name], once_more[name]) for name in said)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "protocol"),
+    [
+        ({"epochs": 1000, "seeds": 3}, "psg"),
+        ({"epochs": 500}, "500 epochs of 256 at 0.01"),
+        ({"steps": 1000}, "1,000 steps of 256 at 0.01"),
+        ({"epochs": 1000, "width": 32}, "1,000 epochs of 256 at 0.01, width 32"),
+        ({"epochs": 1000, "precision": "bfloat16"}, "1,000 epochs of 256 at 0.01 in bfloat16"),
+        ({"epochs": 1000, "weight_decay": 0.0}, "1,000 epochs of 256 at 0.01, weight decay 0"),
+    ],
+)
+def test_only_the_reference_programs_schedule_is_called_psg(schedule, protocol):
+    assert Schedule(**schedule).protocol == protocol
+
+
+@pytest.mark.parametrize(("network", "published"), [("convnet", 128), ("alexnet", 128), ("vgg11", 64), ("resnet18", 64)])
+def test_a_width_is_the_first_layers_and_the_others_are_in_proportion(network, published, generator):
+    options = {"channels": 1, "classes": 10, "size": 28, "generator": generator}
+    whole, same, half = (classifiers.build(network, **options, width=width) for width in (None, published, published // 2))
+    shapes = [[weight.shape for weight in model.parameters()] for model in (whole, same, half)]
+    assert shapes[0] == shapes[1]
+    for wide, narrow in zip(shapes[0], shapes[2], strict=True):
+        assert narrow[0] in (wide[0] / 2, 10) and narrow[2:] == wide[2:]
+    assert half(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_a_network_of_one_width_has_no_other(generator):
+    with pytest.raises(PrivsetError, match="width = 3: lenet has one width alone"):
+        classifiers.build("lenet", channels=1, classes=10, size=28, width=3, generator=generator)

@@ -1,5 +1,6 @@
 """Tables: reported and reproduced numbers stand side by side, never mixed, never averaged silently."""
 
+import dataclasses
 import typing
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from privset import PrivsetError
 from privset.privacy import certificate
 from privset.reporting import continual, convergence, costs, figures, formats, pairs, tables
 from privset.sets import files
@@ -75,6 +77,31 @@ def test_every_row_of_the_paper_is_there_and_rows_without_a_reproduction_say_so(
     assert "G-PATE" in note and "PSG (spc=20)" in note
 
 
+def test_numbers_of_another_epsilon_or_network_have_lines_of_their_own():
+    """The paper's Table 2 is of eps = 10 and its Table 1 of the ConvNet; a preset may have others."""
+    other = tables.comparison("table2", runs("psg", "10", "5", [[91.0]], network="mlp"), REPORTED, datasets=["mnist"])
+    lines = other.shown.set_index(["method", "network", "eps"])
+    assert lines.loc[("PSG (spc=10)", "MLP", "5")].tolist() == ["-", "91.0", "1x1", "-"] and other.title.endswith("eps = 5")
+    reported = lines.loc[("PSG (spc=10)", "MLP", "10")]
+    assert reported["MNIST reported"] != "-" and reported["MNIST reproduced"] == "-"
+    lenet = table1(runs("psg", "10", "10", [[91.0]], network="lenet"))
+    assert "of LeNet trained" in lenet.title
+    lines = lenet.shown.set_index(["method", "eps", "network"])
+    assert lines.loc[("PSG (spc=10)", "10", "LeNet"), "MNIST reproduced"] == "91.0"
+    assert lines.loc[("PSG (spc=10)", "10", "ConvNet"), ["MNIST reported", "MNIST reproduced"]].tolist() == ["94.9", "-"]
+
+
+def test_two_sizes_of_a_generator_are_two_rows():
+    table = table1(runs("dp_merf", "1000", "10", [[80.0]]), runs("dp_merf", "6000", "10", [[85.0]]))
+    shown = table.shown[table.shown.eps == "10"].set_index("method")["MNIST reproduced"]
+    assert shown["DP-MERF (1000 per class)"] == "80.0" and shown["DP-MERF (6000 per class)"] == "85.0"
+
+
+def test_sets_with_unequal_numbers_of_runs_are_an_error():
+    with pytest.raises(PrivsetError, match=r"psg 10 mnist 10 convnet: .*set 0: 2, set 1: 1"):
+        table1(runs("psg", "10", "10", [[90.0, 91.0], [90.0]]))
+
+
 def test_table2_has_six_networks_and_the_real_data_first():
     metrics = pd.concat([runs("real", "all", "inf", [[99.0]], network="lenet"), runs("psg", "10", "10", [[91.0]], network="mlp")])
     table = tables.comparison("table2", metrics, REPORTED, datasets=["mnist", "fashion_mnist"])
@@ -93,6 +120,11 @@ def test_four_forms_of_a_table(tmp_path):
     assert "(quick preset)" in text and "90.5 ± 0.7" in text and "| PSG (spc=10)" in text
     latex = paths[2].read_text()
     assert "\\toprule" in latex and "$\\pm$" in latex and "\\caption" in latex
+    named = dataclasses.replace(table, title="100 % of my_set & {co} #1 ~ ^ \\x", shown=table.shown.assign(method="a_b & c^2"))
+    formats.write(named, [tmp_path / "named.tex"], preset="my_preset")
+    latex = (tmp_path / "named.tex").read_text()
+    assert r"100 \% of my\_set \& \{co\} \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}x (my\_preset" in latex
+    assert r"a\_b \& c\textasciicircum{}2 & 10 &" in latex
     page = paths[3].read_text()
     assert "<td>90.5 ± 0.7</td>" in page and page.count("<li>") == len(table.notes) and "(quick preset)</h1>" in page
 
@@ -191,7 +223,7 @@ def test_the_storage_table_shows_every_size_and_names_the_protocols():
     lines = table.shown.set_index("method")
     assert lines.loc["PSG"].tolist() == ["MNIST", "61.0 ± 1.4", "81.0 ± 1.4", "-"]
     assert lines.loc["DP-MERF"].tolist() == ["MNIST", "-", "70.0", "85.0"]
-    assert "psg in 14335 steps for 60,000 to 60,000 images" in " ".join(table.notes)
+    assert "ConvNet: psg in 14335 steps for 60,000 images" in " ".join(table.notes)
 
 
 def test_the_confusion_matrix_is_drawn_for_any_number_of_classes(tmp_path):

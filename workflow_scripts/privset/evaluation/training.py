@@ -49,8 +49,8 @@ class Schedule(Block):
     """Of SGD."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """"bfloat16": matrix products in bfloat16 (autocast), where the processor has instructions for them."""
-    protocol: str = "psg"
-    """What the schedule is called in tables: "psg" for the reference program's, any other name for a deviation."""
+    width: Annotated[int, Field(ge=4)] | None = None
+    """Channels of the network's first layer (units of an MLP's), the later ones in proportion; null for the published number."""
     seeds: Count = 1
     """Networks trained on each set."""
 
@@ -59,6 +59,19 @@ class Schedule(Block):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps")
         return self
+
+    @property
+    def protocol(self) -> str:
+        """What tables call the schedule: "psg" if it is the reference program's, otherwise what it is."""
+        if self == Schedule(epochs=1000, seeds=self.seeds):
+            return "psg"
+        length = f"{self.epochs:,} epochs" if self.steps is None else f"{self.steps:,} steps"
+        words = [f"{length} of {self.batch_size} at {self.learning_rate:g}"]
+        for name, value in (("momentum", self.momentum), ("weight decay", self.weight_decay)):
+            if value != Schedule.model_fields[name.replace(" ", "_")].default:
+                words.append(f"{name} {value:g}")
+        words += [f"width {self.width}"] if self.width else []
+        return ", ".join(words) + (f" in {self.precision}" if self.precision != "float32" else "")
 
 
 def autocast(precision: str, device: torch.device):
@@ -178,7 +191,8 @@ def evaluate(
     augmentation come from `generator`. `hooks` are those of `train`.
     """
     begin = time.monotonic()
-    model = classifiers.build(network, channels=images.shape[1], classes=classes, size=images.shape[-1], generator=generator)
+    shape = {"channels": images.shape[1], "classes": classes, "size": images.shape[-1]}
+    model = classifiers.build(network, **shape, width=schedule.width, generator=generator)
     steps = train(model, images, labels, schedule, augmentation=augmentation, generator=generator, **hooks)
     trained = time.monotonic()
     predicted = predict(model, test_images, precision=schedule.precision)

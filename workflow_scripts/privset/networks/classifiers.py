@@ -8,12 +8,14 @@ per-sample gradients exist. Sizes and paddings follow the networks of the PSG re
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from privset import PrivsetError
 from privset.networks.weights import initialise
 
 
@@ -83,45 +85,48 @@ def lenet(*, channels: int, classes: int, size: int) -> nn.Sequential:
     )
 
 
-def alexnet(*, channels: int, classes: int, size: int) -> nn.Sequential:
-    """AlexNet cut to small images: five convolutions, three poolings, one linear layer."""
+def alexnet(*, channels: int, classes: int, size: int, width: int = 128) -> nn.Sequential:
+    """AlexNet cut to small images: five convolutions, three poolings, one linear layer. `width` channels in the first layer, and
+    of the published 192 and 256 in proportion."""
     padding = 4 if channels == 1 else 2
     side = (size + 2 * padding - 4) // 8
+    middle, widest = 192 * width // 128, 256 * width // 128
     layers = nn.Sequential(
-        nn.Conv2d(channels, 128, 5, padding=padding),
+        nn.Conv2d(channels, width, 5, padding=padding),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(128, 192, 5, padding=2),
+        nn.Conv2d(width, middle, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(192, 256, 3, padding=1),
+        nn.Conv2d(middle, widest, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(256, 192, 3, padding=1),
+        nn.Conv2d(widest, middle, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(192, 192, 3, padding=1),
+        nn.Conv2d(middle, middle, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(192 * side * side, classes),
+        nn.Linear(middle * side * side, classes),
     )
     # Channels last: 0.6 of a test pass' time on a CPU; networks with normalisation would take two to four times as long.
     return layers.to(memory_format=torch.channels_last)
 
 
-def vgg11(*, channels: int, classes: int, size: int) -> nn.Sequential:
-    """VGG11 with instance norm; the last pooling leaves one position of 512 features."""
+def vgg11(*, channels: int, classes: int, size: int, width: int = 64) -> nn.Sequential:
+    """VGG11 with instance norm; the last pooling leaves one position of 8 `width` features. `width` channels in the first layer,
+    twice, four and eight times as many in the later ones."""
     layers: list[nn.Module] = []
     side, fan_in = size, channels
-    for block, step in enumerate((64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")):
+    for block, step in enumerate((1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool", 8, 8, "pool")):
         if step == "pool":
             layers.append(nn.MaxPool2d(2))
             side //= 2
             continue
         padding = _first_padding(channels) if block == 0 else 1
-        layers += [nn.Conv2d(fan_in, step, 3, padding=padding), _instance_norm(step), nn.ReLU()]
+        layers += [nn.Conv2d(fan_in, step * width, 3, padding=padding), _instance_norm(step * width), nn.ReLU()]
         side += 2 * padding - 2
-        fan_in = step
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * side * side, classes))
+        fan_in = step * width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(fan_in * side * side, classes))
 
 
 class _ResidualBlock(nn.Module):
@@ -142,15 +147,16 @@ class _ResidualBlock(nn.Module):
         return torch.relu(self.body(images) + self.shortcut(images))
 
 
-def resnet18(*, channels: int, classes: int, size: int) -> nn.Sequential:
-    """ResNet18 for small images: a 3x3 stem of stride 1, instance norm, 4x4 average pooling."""
-    blocks: list[nn.Module] = [nn.Conv2d(channels, 64, 3, padding=1, bias=False), _instance_norm(64), nn.ReLU()]
-    fan_in = 64
-    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        blocks += [_ResidualBlock(fan_in, width, stride), _ResidualBlock(width, width, 1)]
-        fan_in = width
+def resnet18(*, channels: int, classes: int, size: int, width: int = 64) -> nn.Sequential:
+    """ResNet18 for small images: a 3x3 stem of stride 1, instance norm, 4x4 average pooling. `width` channels in the stem and the
+    first blocks, twice, four and eight times as many in the later ones."""
+    blocks: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False), _instance_norm(width), nn.ReLU()]
+    fan_in = width
+    for factor, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
+        blocks += [_ResidualBlock(fan_in, factor * width, stride), _ResidualBlock(factor * width, factor * width, 1)]
+        fan_in = factor * width
     side = math.ceil(size / 8) // 4
-    return nn.Sequential(*blocks, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(512 * side * side, classes))
+    return nn.Sequential(*blocks, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(fan_in * side * side, classes))
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -163,12 +169,25 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(name: str, *, channels: int, classes: int, size: int, generator: torch.Generator, **options: int) -> nn.Module:
-    """A freshly initialised network of the registry on the generator's device.
+def build(
+    name: str,
+    *,
+    channels: int,
+    classes: int,
+    size: int,
+    width: int | None = None,
+    generator: torch.Generator,
+    **options: int,
+) -> nn.Module:
+    """A freshly initialised network of the registry on the generator's device; `width` is the published one if None.
 
-    Raises KeyError with the known names for an unknown one.
+    Raises KeyError with the known names for an unknown one, PrivsetError if the network has one width alone.
     """
     if name not in NETWORKS:
         raise KeyError(f"network {name!r} is unknown; choose from {', '.join(NETWORKS)}")
+    if width is not None:
+        if "width" not in inspect.signature(NETWORKS[name]).parameters:
+            raise PrivsetError(f"width = {width}: {name} has one width alone; leave it out")
+        options["width"] = width
     network = NETWORKS[name](channels=channels, classes=classes, size=size, **options)
     return initialise(network.to(generator.device), generator)

@@ -31,15 +31,20 @@ def markdown(table: Table, *, preset: str) -> str:
     return f"## {table.title} ({preset} preset)\n\n{table.shown.to_markdown(index=False, disable_numparse=True)}\n\n{notes}\n"
 
 
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+
+
+def _escaped(text: str) -> str:
+    return str(text).translate(str.maketrans(_LATEX))
+
+
 def latex(table: Table, *, preset: str) -> str:
     """A booktabs table (\\usepackage{booktabs})."""
-    body = table.shown.replace("±", r"$\\pm$", regex=True)
-    body.columns = [column.replace("_", " ") for column in body.columns]
-    escaped = body.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(body.columns) - 2))
-    escaped = escaped.replace("%", r"\%")
-    title = table.title.replace("%", r"\%")
+    body = table.shown.map(_escaped).rename(columns=_escaped)
+    rows = body.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(body.columns) - 2))
     notes = "\n".join("% " + note for note in table.notes)
-    return f"{notes}\n\\begin{{table}}\n\\caption{{{title} ({preset} preset).}}\n{escaped}\\end{{table}}\n"
+    return f"{notes}\n\\begin{{table}}\n\\caption{{{_escaped(table.title)} ({_escaped(preset)} preset).}}\n{rows}\\end{{table}}\n"
 
 
 PAGE = """<!doctype html>

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import t
 
+from privset import PrivsetError
 from privset.jobs.rows import method_of
 from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title, sized_title
 from privset.reporting.formats import Table
@@ -33,16 +34,23 @@ def tidy(metrics: list[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"seed": "set_seed"}).drop(columns="networks")
 
 
+KEYS = ["method", "spc", "dataset", "epsilon", "network"]
+"""What makes a number, apart from seeds."""
+
+
 def _reproduced(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation and counts per cell and network.
 
     The mean over the networks of each set, then mean and sample standard deviation over sets; with a single set the
-    deviation is over its networks.
+    deviation is over its networks. Raises PrivsetError if the sets of a cell have unequal numbers of runs.
     """
-    keys = ["method", "spc", "dataset", "epsilon", "network"]
 
     def summarise(group: pd.DataFrame) -> pd.Series:
-        per_set = group.groupby("set_seed")["test_accuracy"].mean()
+        by_set = group.groupby("set_seed")["test_accuracy"]
+        per_set = by_set.mean()
+        if by_set.count().nunique() > 1:
+            counts = ", ".join(f"set {seed}: {count}" for seed, count in by_set.count().items())
+            raise PrivsetError(f"{' '.join(map(str, group.name))}: sets with unequal numbers of runs ({counts})")
         spread = per_set if len(per_set) > 1 else group["test_accuracy"]
         return pd.Series(
             {
@@ -53,7 +61,7 @@ def _reproduced(metrics: pd.DataFrame) -> pd.DataFrame:
             }
         )
 
-    return metrics.groupby(keys).apply(summarise, include_groups=False).reset_index()
+    return metrics.groupby(KEYS).apply(summarise, include_groups=False).reset_index()
 
 
 def _row_order(row: str) -> tuple[int, str]:
@@ -71,9 +79,9 @@ def _reported(table: str, reported: pd.DataFrame) -> pd.DataFrame:
 
 
 TITLES = {
-    "table1": "Table 1. Test accuracy (%) of a ConvNet trained on the synthetic set alone",
-    "table3": "Table 3. Test accuracy (%) of a ConvNet trained on the set, without and with a generator prior",
-    "table2": "Table 2. Test accuracy (%) of six networks trained on the synthetic set alone, eps = {epsilon}",
+    "table1": "Table 1. Test accuracy (%) of {networks} trained on the synthetic set alone",
+    "table3": "Table 3. Test accuracy (%) of {networks} trained on the set, without and with a generator prior",
+    "table2": "Table 2. Test accuracy (%) of {networks} trained on the synthetic set alone, eps = {epsilon}",
 }
 
 NOTES = {
@@ -96,13 +104,31 @@ NOTES = {
 }
 
 
+def _protocols(metrics: pd.DataFrame) -> str:
+    """How the networks behind a table were trained, by the sizes of the sets."""
+    by_protocol: dict[tuple[str, str], list[str]] = {}
+    order = list(NETWORKS)
+    for (network, protocol), images in metrics.groupby(["network", "protocol"]).images:
+        low, high = images.min(), images.max()
+        sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        by_protocol.setdefault((protocol, sizes), []).append(network)
+    rules = [
+        f"{', '.join(NETWORKS.get(name, name) for name in sorted(names, key=order.index))}: {protocol} for {sizes} images"
+        for (protocol, sizes), names in by_protocol.items()
+    ]
+    return (
+        "Evaluation protocols (psg: the reference program's; otherwise SGD steps or epochs of so many images at a learning rate, "
+        "a tenth of it in the second half; width: channels of the first layer, later ones in proportion, where it is not the "
+        f"published one): {'; '.join(rules)}."
+    )
+
+
 def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, datasets: list[str]) -> Table:
-    """Table 1 or 2 with every row of the paper and every row of this run."""
+    """Table 1, 2 or 3 with every row of the paper and every row of this run."""
     generative, sizes = ~metrics.method.map(is_small_set), metrics.groupby("method").spc.transform("nunique")
     metrics = metrics.assign(spc=metrics.spc.mask(generative & (sizes == 1), ""))
     reported = reported.assign(spc=reported.spc.fillna(""))
-    keys = ["method", "spc", "dataset", "epsilon", "network"]
-    frame = _reported(table, reported).merge(_reproduced(metrics), on=keys, how="outer")
+    frame = _reported(table, reported).merge(_reproduced(metrics), on=KEYS, how="outer")
     frame = frame[frame.dataset.isin(datasets)].copy()
     frame["difference"] = frame.reproduced - frame.reported
     order = {name: rank for rank, name in enumerate(dict.fromkeys([*DATASETS, *datasets, *NETWORKS, *frame.network]))}
@@ -117,18 +143,18 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
     )
     frame = frame.loc[rank.sort_values(list(rank.columns)).index].reset_index(drop=True)
 
-    second = "network" if table == "table2" else "epsilon"
-    shown: dict[tuple[str, str], dict[str, str]] = {}
+    # A line is a method, a size, an epsilon and a network. The one that all private rows share is left to the title.
+    first, other = ("network", "epsilon") if table == "table2" else ("epsilon", "network")
+    heads = [first, other] if frame[frame.epsilon != "inf"][other].nunique() > 1 else [first]
+    shown: dict[tuple[str, ...], dict[str, str]] = {}
     for row in frame.itertuples():
-        label = getattr(row, second)
-        line = shown.setdefault(
-            (sized_title(row.method, row.spc), NETWORKS.get(label, label)),
-            {
-                f"{DATASETS.get(name, name)} {column}": "-"
-                for name in datasets
-                for column in ("reported", "reproduced", "n", "diff")
-            },
-        )
+        labels = {head: getattr(row, head) for head in heads}
+        start = {"method": sized_title(row.method, row.spc)}
+        start |= {head.replace("epsilon", "eps"): NETWORKS.get(label, label) for head, label in labels.items()}
+        columns = [
+            f"{DATASETS.get(name, name)} {column}" for name in datasets for column in ("reported", "reproduced", "n", "diff")
+        ]
+        line = shown.setdefault((*start.values(),), {**start, **dict.fromkeys(columns, "-")})
         name = DATASETS.get(row.dataset, row.dataset)
         if pd.notna(row.reported):
             line[f"{name} reported"] = f"{row.reported:.1f}"
@@ -138,22 +164,19 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
             line[f"{name} n"] = f"{row.sets:.0f}x{row.networks:.0f}"
         if pd.notna(row.difference):
             line[f"{name} diff"] = f"{row.difference:+.1f}"
-    heading = {"epsilon": "eps", "network": "network"}[second]
-    lines = [{"method": method, heading: label, **line} for (method, label), line in shown.items()]
     missing = sorted({sized_title(row.method, row.spc) for row in frame[frame.reproduced.isna()].itertuples()})
     notes = [
         "reported: printed in the PSG paper. reproduced: this code, mean ± standard deviation; n is sets x networks per set, "
         "the deviation is over sets, or over the networks of a single set. diff: reproduced minus reported.",
         *NOTES[table],
+        _protocols(metrics),
     ]
-    protocols = metrics.groupby("protocol").images.agg(["min", "max"])
-    rules = [f"{name} for sets of {low:,} to {high:,} images" for name, low, high in protocols.itertuples()]
-    notes.append(f"Evaluation protocols of the reproduced rows (config.yaml): {'; '.join(rules)}.")
     if missing:
         notes.append(f"Without a reproduced number in this preset: {', '.join(missing)}.")
     epsilon = max(metrics.epsilon[metrics.epsilon != "inf"], key=float, default="inf")
-    title = TITLES[table].format(epsilon=epsilon)
-    return Table(name=table, title=title, frame=frame, shown=pd.DataFrame(lines), notes=tuple(notes))
+    names = [NETWORKS.get(name, name) for name in dict.fromkeys(metrics.network)]
+    title = TITLES[table].format(epsilon=epsilon, networks=names[0] if len(names) == 1 else f"{len(names)} networks")
+    return Table(name=table, title=title, frame=frame, shown=pd.DataFrame(list(shown.values())), notes=tuple(notes))
 
 
 def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
@@ -171,17 +194,15 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
                 line[f"spc={row.size}"] = f"{row.reproduced:.1f}{spread}"
     lines = [{"dataset": dataset, "method": method, **line} for (dataset, method), line in shown.items()]
     counts = sorted({f"{int(row.sets)}x{int(row.networks)}" for row in summary.itertuples()})
-    protocols = metrics.groupby("protocol").images.agg(["min", "max"])
-    rules = [f"{name} for {low:,} to {high:,} images" for name, low, high in protocols.itertuples()]
-    epsilon = summary.epsilon.iloc[0]
+    (epsilon,), (network,) = summary.epsilon.unique(), summary.network.map(lambda name: NETWORKS.get(name, name)).unique()
     return Table(
         name="table_storage",
-        title=f"Equal storage. Test accuracy (%) of a ConvNet by images per class that are kept, eps = {epsilon}",
+        title=f"Equal storage. Test accuracy (%) of {network} by images per class that are kept, eps = {epsilon}",
         frame=summary,
         shown=pd.DataFrame(lines),
         notes=(
             f"Mean ± standard deviation over sets, or over the networks of one set; n (sets x networks): {', '.join(counts)}.",
-            f"Protocols: {'; '.join(rules)}.",
+            _protocols(metrics),
             "A generator's sizes below its own are the first images per class of its one set; PSG is run for each "
             "size; PSM computes every size from the same releases. '-': the method does not give such a size in this preset.",
         ),
@@ -229,11 +250,11 @@ def ablation(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
             ],
         }
     )
-    spc = "/".join(sorted(set(metrics.spc)))
+    (spc,), (network,) = metrics.spc.unique(), metrics.network.map(lambda name: NETWORKS.get(name, name)).unique()
     networks = len(metrics) // len(per_set)
     return Table(
         name="ablation_psm",
-        title=f"What each part of PSM brings, at equal budget. Test accuracy (%) of a ConvNet, {spc} samples per class",
+        title=f"What each part of PSM brings, at equal budget. Test accuracy (%) of {network}, {spc} samples per class",
         frame=frame,
         shown=shown,
         notes=(
