@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from privset import PrivsetError
 from privset.evaluation.training import Schedule
+from privset.jobs import grids
 from privset.jobs.blocks import parse
 from privset.jobs.config import epsilon_text
 from privset.jobs.config import validate as validate_by
@@ -45,7 +47,8 @@ def test_every_method_block_fits_its_model(preset):
     for name, method in block["methods"].items():
         for dataset in block["datasets"]:
             for spc in method.get("spc", [None]):
-                overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(dataset, {}))
+                base = dataset.removesuffix("_validation")  # which has what its whole has
+                overlays = (method.get("by_spc", {}).get(spc, {}), method.get("by_dataset", {}).get(base, {}))
                 parse(load(name).Config, {**method.get("config", {}), **overlays[0], **overlays[1]}, name)
         if "releases" in method:
             parse(load_releases(name).ReleaseConfig, method["releases"], name)
@@ -57,9 +60,8 @@ def test_every_method_block_fits_its_model(preset):
             parse(kind, {**method.get("config", method.get("releases", {})), **overlay}, name)
     if preset == "paper":
         assert {*map(method_of, block["methods"]), *map(method_of, continual)} == set(methods())
-    for size in ("small_sets", "large_sets"):
-        default = block["evaluation"][size]["default"]
-        parse(Schedule, default, size)
+    for network, spc in product(block["networks"], ("1", "1000", "all")):
+        parse(Schedule, grids.schedule_of(block, network, spc=spc), f"{network} on {spc}")
 
 
 def test_the_paper_preset_is_the_papers():
@@ -98,7 +100,7 @@ P = ("presets", "quick")
         (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
         (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
-        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, search, calibration'),
+        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, search, held_out, calibration'),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
         (
             (*P, "datasets"),

@@ -114,6 +114,10 @@ def test_overlays_of_size_and_dataset():
     assert grids.hyper_parameters(config, CELL) == {"clip": 0.1, "width": 8, "inner": 3}
     assert grids.hyper_parameters(config, {**CELL, "spc": "1"}) == {"clip": 0.1, "width": 16, "inner": 3}
     assert grids.hyper_parameters(config, {**CELL, "dataset": "fashion_mnist"}) == {"clip": 0.1, "width": 8, "inner": 2}
+    held_out = {**CELL, "dataset": "mnist_validation"}
+    assert grids.hyper_parameters(config, held_out)["inner"] == 3
+    config["presets"]["quick"]["methods"]["psg"]["by_dataset"]["mnist_validation"] = {"inner": 4}
+    assert grids.hyper_parameters(config, held_out)["inner"] == 4 and grids.hyper_parameters(config, CELL)["inner"] == 3
 
 
 def test_a_variant_says_what_differs_from_its_method():
@@ -135,6 +139,11 @@ def test_schedules_by_the_size_of_the_set_and_the_network():
     mlp, lenet = {"seeds": 2, "epochs": 7}, {"steps": 5, "seeds": 2}  # epochs replace steps
     assert grids.schedules(config, CELL) == {"mlp": mlp}
     assert grids.schedules(config, {**CELL, "networks": "lenet+mlp"}) == {"lenet": lenet, "mlp": mlp}
+    assert grids.schedules(config, {**CELL, "spc": "11"}) == {"mlp": {"steps": 9}}
+    real = {**CELL, "method": "real", "epsilon": "inf", "spc": "all", "networks": "lenet+mlp"}
+    assert grids.schedules(config, real) == {"lenet": {"steps": 9}, "mlp": {"steps": 9}}
+    config["presets"]["quick"]["evaluation"]["real_data"] = {"default": {"seeds": 3}, "mlp": {"epochs": 2}}
+    assert grids.schedules(config, real) == {"lenet": {"steps": 9, "seeds": 3}, "mlp": {"seeds": 3, "epochs": 2}}
     assert grids.schedules(config, {**CELL, "spc": "11"}) == {"mlp": {"steps": 9}}
     assert grids.snapshot_schedule(config, {**CELL, "network": "mlp", "spc": "1000"}) == mlp
     for wrong, line in [("mlp+mlp", "networks = mlp[+]mlp: name each once"), ("mlp+x", "network = x: choose from convnet, len")]:
@@ -185,7 +194,7 @@ def test_snapshots_of_post_processing_alone_are_not_evaluated():
         ({"seed": "-1"}, "seed = -1: must be a whole number >= 0"),
         ({"seed": "x"}, "seed = x: must be a whole number >= 0"),
         ({"dataset": "minst"}, "dataset = minst: choose from mnist, fashion_mnist, cifar10, digits"),
-        ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, calibration"),
+        ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, held_out, calibration"),
     ],
 )
 def test_cells_that_cannot_be(change, line):

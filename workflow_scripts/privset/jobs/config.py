@@ -101,6 +101,8 @@ class Evaluation(Block):
     """The default schedule, and what differs from it for a network."""
     large_sets: dict[str, Any]
     """Likewise."""
+    real_data: dict[str, Any] | None = None
+    """What differs from `large_sets` for the real training data, by default and for a network."""
 
 
 class EvaluationBenchmark(Block):
@@ -306,8 +308,8 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
         for method, block in {**preset["methods"], **preset.get("continual", {}).get("methods", {})}.items():
             for value in block.get("by_dataset", {}):
                 check("dataset", base_name(value, config.get("datasets", {})), f"presets.{name}.methods.{method}.by_dataset")
-        for kind in ("small_sets", "large_sets"):
-            for network in set(preset["evaluation"][kind]) - {"default"}:
+        for kind in ("small_sets", "large_sets", "real_data"):
+            for network in set(preset["evaluation"].get(kind, {})) - {"default"}:
                 check("network", network, f"presets.{name}.evaluation.{kind}")
 
 

@@ -135,12 +135,14 @@ def checked(config: Config, cell: Cell) -> Cell:
 
 
 def hyper_parameters(config: Config, cell: Cell) -> dict[str, Any]:
-    """The method's, overlaid by those of the set's size and by those of the dataset."""
+    """The method's, overlaid by those of the set's size and by those of the dataset; a held-out part has those of its whole."""
     checked(config, cell)
     block = method_block(preset_of(config, cell), cell["method"])
     by_spc = {str(spc): values for spc, values in block.get("by_spc", {}).items()}
-    by_dataset = block.get("by_dataset", {})
-    return {**block.get("config", {}), **by_spc.get(cell["spc"], {}), **by_dataset.get(cell["dataset"], {})}
+    values = {**block.get("config", {}), **by_spc.get(cell["spc"], {})}
+    for name in dict.fromkeys([base_name(cell["dataset"], own_datasets(config)), cell["dataset"]]):
+        values |= block.get("by_dataset", {}).get(name, {})
+    return values
 
 
 def accountant(config: Config, cell: Cell) -> str:
@@ -183,15 +185,18 @@ def set_behind(config: Config, cell: Cell) -> dict[str, str]:
 
 
 def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
-    """How a network is trained on sets of a size: the default of the size class, overlaid by the network's own entries."""
+    """How a network is trained on sets of a size: the default of the size class, overlaid by the network's own entries; on the
+    real data, overlaid again by what differs for them."""
     choose("network", network, list(preset["networks"]))
     evaluation = preset["evaluation"]
     small = spc != "all" and int(spc) <= evaluation["small_up_to_spc"]
-    kind = evaluation["small_sets" if small else "large_sets"]
-    own = kind.get(network, {})
-    # An entry that counts epochs replaces one that counts steps, and the other way round.
-    replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
-    return {**{key: value for key, value in kind["default"].items() if key not in replaced}, **own}
+    kinds = [evaluation["small_sets" if small else "large_sets"], evaluation.get("real_data", {}) if spc == "all" else {}]
+    schedule: dict[str, Any] = {}
+    for own in (kind[name] for kind in kinds for name in ("default", network) if name in kind):
+        # An entry that counts epochs replaces one that counts steps, and the other way round.
+        replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
+        schedule = {**{key: value for key, value in schedule.items() if key not in replaced}, **own}
+    return schedule
 
 
 def schedules(config: Config, cell: Cell) -> dict[str, dict[str, Any]]:

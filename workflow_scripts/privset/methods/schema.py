@@ -92,9 +92,9 @@ def generate() -> dict[str, Any]:
             "additionalProperties": False,
         }
     _hyper_parameters("schedule", Schedule, definitions)
-    for kind in ("small_sets", "large_sets"):
+    for kind, needed in (("small_sets", ["default"]), ("large_sets", ["default"]), ("real_data", [])):
         definitions["Evaluation"]["properties"][kind] |= {
-            "required": ["default"],
+            "required": needed,
             "propertyNames": {"pattern": NAME},
             "additionalProperties": {"$ref": "#/$defs/schedule"},
         }
