@@ -194,7 +194,7 @@ def test_snapshots_of_post_processing_alone_are_not_evaluated():
         ({"seed": "-1"}, "seed = -1: must be a whole number >= 0"),
         ({"seed": "x"}, "seed = x: must be a whole number >= 0"),
         ({"dataset": "minst"}, "dataset = minst: choose from mnist, fashion_mnist, cifar10, digits"),
-        ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, held_out, calibration"),
+        ({"preset": "quik"}, "preset = quik: choose from quick, paper, search, held_out, held_out_twice, calibration"),
     ],
 )
 def test_cells_that_cannot_be(change, line):
