@@ -189,5 +189,6 @@ def build(
         if "width" not in inspect.signature(NETWORKS[name]).parameters:
             raise PrivsetError(f"width = {width}: {name} has one width alone; leave it out")
         options["width"] = width
-    network = NETWORKS[name](channels=channels, classes=classes, size=size, **options)
-    return initialise(network.to(generator.device), generator)
+    with generator.device:  # made where it will be: copies would have the host wait for the device
+        network = NETWORKS[name](channels=channels, classes=classes, size=size, **options)
+    return initialise(network, generator)

@@ -92,10 +92,15 @@ def release(
         raise TypeError(f"the sum is {total.dtype}, not float64")
     spacing = grid(sensitivity, total.numel())
     draw = integers if ahead is None else ahead.integers
-    noise = torch.from_numpy(draw(key, question, total.numel(), noise_multiplier * sensitivity / spacing)).view(total.shape)
-    if total.device.type == "cuda":
-        noise = noise.pin_memory().to(total.device, non_blocking=True)
+    drawn = draw(key, question, total.numel(), noise_multiplier * sensitivity / spacing)
+    noise = on_device(drawn, total.device).view(total.shape)
     return ((total / spacing).round().to(torch.int64) + noise).to(torch.float64) * spacing
+
+
+def on_device(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of what was drawn, for which the host does not wait."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 class Ahead:

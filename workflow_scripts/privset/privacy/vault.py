@@ -135,12 +135,12 @@ class Vault:
     def _slots(self, sampling_rate: float, present: Tensor, size: int) -> Tensor:
         """(B,) where the rows of a batch go among `size` places: to the first ones of a random order."""
         order = noise.stream(self.__key, self._question, "order").permutation(size)
-        return torch.from_numpy(order[: len(present)]).to(self.device)
+        return noise.on_device(order[: len(present)], self.device)
 
     def _poisson_batch(self, sampling_rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and presence of a fresh Poisson batch: each record independently with probability `sampling_rate`, and
         one with NaN or infinity never."""
-        mask = torch.from_numpy(self._uniforms() < sampling_rate).to(self.device) & self.__finite
+        mask = noise.on_device(self._uniforms() < sampling_rate, self.device) & self.__finite
         size = room(sampling_rate, self.facts.records) if self._fixed_rows else None
         return rows_of_batch(self.__images, self.__labels, mask, size=size)
 
