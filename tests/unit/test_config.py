@@ -100,7 +100,11 @@ P = ("presets", "quick")
         (("delta",), 1.0, "config.yaml: delta = 1.0: must be < 1"),
         (("delta",), 0, "config.yaml: delta = 0: must be > 0"),
         (("threads",), 0, "config.yaml: threads = 0: must be >= 1"),
-        (("preset",), "quik", 'config.yaml: preset = "quik": choose from quick, paper, search, held_out, held_out_twice, calibration'),
+        (
+            ("preset",),
+            "quik",
+            'config.yaml: preset = "quik": choose from quick, paper, search, held_out, held_out_twice, calibration',
+        ),
         ((*P, "noise"), "none", 'config.yaml: presets.quick.noise = "none": choose from os, seeded'),
         (
             (*P, "datasets"),

@@ -1,5 +1,5 @@
-"""Nothing in PSG's loop makes the host wait for a graphics card: no number is read back, no shape depends on data. Seen on a CPU, in the
-form that runs on a card; `tests/gpu` looks again where there is one."""
+"""Nothing in PSG's loop makes the host wait for a graphics card: no number is read back, no shape depends on data. Seen on a CPU,
+in the form that runs on a card; `tests/gpu` looks again where there is one."""
 
 import pytest
 import torch

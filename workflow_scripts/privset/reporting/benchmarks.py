@@ -267,6 +267,20 @@ def matching_step(*, images: int, width: int, device: torch.device) -> dict[str,
     return {OURS: lambda: step(True), "privset, not compiled": lambda: step(False), "plain autograd": autograd}
 
 
+def inner_step(*, images: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """One step of PSG's training of a network on the set, compiled and not."""
+    network = _convnet(width, device)
+    pixels = torch.randn(images, 1, 28, 28, generator=torch.Generator().manual_seed(2)).to(device)
+    labels = (torch.arange(images) * 10 // images).to(device)
+    weights = [weight.detach() for weight in network.parameters()]
+
+    def step(compile: bool) -> None:
+        gradients = compiled.run(psg._set_gradient, network, pixels, labels, compile=compile)
+        torch._foreach_add_(weights, gradients, alpha=-1e-6)
+
+    return {OURS: lambda: step(True), "privset, not compiled": lambda: step(False)}
+
+
 def evaluation_epoch(*, network: str, images: int, precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
     """One training step of the evaluation, augmentation included, on a batch of at most 256 of `images` images.
 
