@@ -1,9 +1,10 @@
-"""The stages of `run.sh` that are Python. Each writes its result when it has one, and again when it has more."""
+"""The stages of `run.sh` that are Python. Each writes its result whenever it has more of it, and goes on from what is there."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import platform
 import sys
@@ -12,10 +13,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NEEDED = (
-    "torch absl-py attrs dm-tree dp-accounting filelock hypothesis jsonschema numpy opacus opt-einsum pandas pillow "
-    "pydantic pytest pyyaml randomgen scipy sortedcontainers tabulate tqdm"
-).split()
+NEEDED = (Path(__file__).parent / "packages.txt").read_text(encoding="utf-8").split()
 """Packages of what runs here: without Snakemake and without plots."""
 
 
@@ -27,6 +25,18 @@ def pins() -> dict[str, str]:
     return dict(
         line.split("[")[0].split("==") if "[" not in line else (line.split("[")[0], line.split("==")[1]) for line in lines
     )
+
+
+def keep(path: Path, content: dict | list) -> None:
+    """`path` is whole whenever this is killed: the old content or the new one."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def kept(path: Path) -> list:
+    """What an earlier run of the script left there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def environment(out: Path) -> None:
@@ -43,7 +53,7 @@ def environment(out: Path) -> None:
 
         found["cuda"] = torch.version.cuda
         found["cards"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    (out / "environment.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    keep(out / "environment.json", found)
     print(json.dumps(found))
     if missing:
         python = ".".join(platform.python_version_tuple()[:2])
@@ -81,7 +91,7 @@ def steps(out: Path, *, rehearse: bool) -> None:
     from privset.reporting import benchmarks
 
     sizes = [(8, 16)] if rehearse else [(256, 128), (256, 32)]
-    rows = []
+    rows = kept(out / "steps.json")
     with devices.device(gpu=True) as name:
         device, repeats = torch.device(name), 2 if rehearse else 20
         for batch, width in sizes:
@@ -92,13 +102,15 @@ def steps(out: Path, *, rehearse: bool) -> None:
                 "training, 100 images": benchmarks.inner_step(images=100, width=width, device=device),
             }
             if rehearse:  # compiling takes a minute here; on a card it is what is asked about
-                calls = {step: {key: call for key, call in programs.items() if "not" in key} for step, programs in calls.items()}
-                calls = {step: {benchmarks.OURS: next(iter(programs.values())), **programs} for step, programs in calls.items()}
-            for step, programs in calls.items():
-                for row in benchmarks.interleaved(programs, repeats=repeats, device=device):
-                    rows.append({"step": step, "batch": batch, "width": width, **row})
-                (out / "steps.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-                print(step, width, {row["program"]: round(row["seconds"], 5) for row in rows if row["step"] == step}, flush=True)
+                for programs in calls.values():
+                    programs[benchmarks.OURS] = programs["privset, not compiled"]
+                    programs.pop("not private, compiled", None)
+            done = {(row["step"], row["width"]) for row in rows}
+            for step in [step for step in calls if (step, width) not in done]:
+                measured = benchmarks.interleaved(calls[step], repeats=repeats, device=device)
+                rows += [{"step": step, "batch": batch, "width": width, **row} for row in measured]
+                keep(out / "steps.json", rows)
+                print(step, width, {row["program"]: round(row["seconds"], 5) for row in measured}, flush=True)
 
 
 def evaluation(out: Path, made: Path, folder: Path, *, rehearse: bool) -> None:
@@ -113,23 +125,26 @@ def evaluation(out: Path, made: Path, folder: Path, *, rehearse: bool) -> None:
 
     known, test = datasets.describe(folder), datasets.load(folder, train=False)
     schedule = training.Schedule(steps=2, batch_size=20) if rehearse else training.Schedule(epochs=1000)
-    begin, rows = time.monotonic(), []
+    rows = kept(out / "evaluation.json")
+    done = {(row["network"], row["network_seed"]) for row in rows}
     with devices.device(gpu=True) as device:
         tensors = training.tensors(arrays.read_set(made, classes=known.classes, shape=known.shape), test, known, device)
-        for network in classifiers.NETWORKS:
-            for seed in range(1 if rehearse else 3):
-                row, _ = training.evaluate(
-                    *tensors,
-                    network=network,
-                    classes=known.classes,
-                    schedule=schedule,
-                    augmentation=known.augmentation,
-                    generator=torch.Generator(device).manual_seed(seed),
-                )
-                rows.append({"network": network, "network_seed": seed, "protocol": schedule.protocol, **row})
-                told = {"set": made.parent.name, "device": device, "seconds": time.monotonic() - begin, "runs": rows}
-                (out / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-                print(f"{network} {seed}: {row['test_accuracy']:.2f} %", flush=True)
+        for network, seed in itertools.product(classifiers.NETWORKS, range(1 if rehearse else 3)):
+            if (network, seed) in done:
+                continue
+            begin = time.monotonic()
+            row, _ = training.evaluate(
+                *tensors,
+                network=network,
+                classes=known.classes,
+                schedule=schedule,
+                augmentation=known.augmentation,
+                generator=torch.Generator(device).manual_seed(seed),
+            )
+            told = {"network": network, "network_seed": seed, "device": device, "protocol": schedule.protocol}
+            rows.append({**told, "seconds": time.monotonic() - begin, **row})
+            keep(out / "evaluation.json", rows)
+            print(f"{network} {seed}: {row['test_accuracy']:.2f} %", flush=True)
 
 
 def main() -> None:
