@@ -1,15 +1,22 @@
 # privset: private synthetic sets, their certificates, and the tables and figures of PSG (NeurIPS 2022).
 # Start at config.yaml (what is computed) and README.md (how to run it); the rules are in rules/.
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.19")
 
 
-configfile: "config.yaml"
+# Run in another folder (`-s`, `--directory`), the configuration there, if there is one.
+SHIPPED_CONFIG = os.path.join(workflow.basedir, "config.yaml")
 
 
-report: "rules/captions/workflow.rst"
+configfile: "config.yaml" if os.path.exists("config.yaml") else SHIPPED_CONFIG
+
+
+# Rule report_page puts the main table and the provenance on the first page.
+report: os.environ.get("PRIVSET_REPORT", "rules/captions/workflow.rst")
 
 
 include: "rules/common.smk"

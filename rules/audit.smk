@@ -35,7 +35,7 @@ rule audits:
                 "results/{preset}/tables/table_audit.html",
                 caption="captions/audit.rst",
                 category="Tables",
-                labels={"table": "table_audit", "preset": "{preset}"},
+                labels=titled("table_audit"),
             ),
         ],
         figure=[
@@ -44,7 +44,7 @@ rule audits:
                 "results/{preset}/figures/fig_audit.png",
                 caption="captions/audit.rst",
                 category="Figures",
-                labels={"figure": "fig_audit", "preset": "{preset}"},
+                labels=titled("fig_audit"),
             ),
         ],
     log:
@@ -68,14 +68,14 @@ rule audits:
 
 rule claims:
     input:
-        "resources/claims.yaml",
+        shipped("resources/claims.yaml"),
     output:
         multiext("results/{preset}/tables/table_claims", ".csv", ".md", ".tex"),
         report(
             "results/{preset}/tables/table_claims.html",
             caption="captions/claims.rst",
             category="Tables",
-            labels={"table": "table_claims", "preset": "{preset}"},
+            labels=titled("table_claims"),
         ),
     log:
         "results/logs/claims/{preset}.log",

@@ -103,6 +103,42 @@ def rows_of(*families, once):
     return "(?:" + "|".join(f"{name}(?:_[a-z0-9_]+)?" for name in names) + ")"
 
 
+def shipped(name):
+    """A file of the checkout, wherever the workflow is run (`--directory`)."""
+    return os.path.relpath(Path(workflow.basedir) / name)
+
+
+TITLES = {
+    "table1": "Table 1: accuracy by method",
+    "table1_pairs": "Table 1: methods compared in pairs",
+    "table2": "Table 2: accuracy by network",
+    "table3": "Table 3: with and without a generator as prior",
+    "table_storage": "Accuracy by number of images",
+    "table_privacy": "Privacy of every set",
+    "table_audit": "Privacy audit: claimed and attacked",
+    "fig_audit": "Privacy audit",
+    "table_claims": "What published epsilons are worth",
+    "ablation_psm": "PSM without its parts",
+    "fig_samples": "Synthetic images by method",
+    "fig_convergence": "Accuracy against budget and steps",
+    "fig_prior_convergence": "The same with a generator as prior",
+    "fig_continual": "Continual learning",
+    "fig_psm_epsilon": "Accuracy against epsilon",
+    "fig_psm_images": "PSM's images while they are optimised",
+    "configuration": "Configuration",
+}
+
+
+def titled(name=None):
+    """The report's labels of a result: what it is, in words. Without a name it is the wildcard `table` or `figure`."""
+
+    def labels(wildcards):
+        shown = name or wildcards.get("table") or wildcards.get("figure")
+        return {"result": TITLES[shown], "preset": wildcards.preset}
+
+    return labels
+
+
 def report_inputs(config, cell):
     """The results of the configured preset: the second Snakemake has the same."""
     grids.choose("preset (of the report)", cell["preset"], [config["preset"]])

@@ -40,7 +40,7 @@ rule continual:
             "results/{preset}/figures/fig_continual.png",
             caption="captions/continual.rst",
             category="Figures",
-            labels={"figure": "fig_continual", "preset": "{preset}"},
+            labels=titled("fig_continual"),
         ),
     log:
         "results/logs/continual/{preset}.log",
@@ -54,6 +54,7 @@ rule continual:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("continual"),
     message:
         "Draw fig_continual of preset {wildcards.preset}"

@@ -39,7 +39,7 @@ rule convergence:
             "results/{preset}/figures/{figure}.png",
             caption="captions/convergence.rst",
             category="Figures",
-            labels={"figure": "{figure}", "preset": "{preset}"},
+            labels=titled(),
         ),
     log:
         "results/logs/convergence/{preset}/{figure}.log",
@@ -55,6 +55,7 @@ rule convergence:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("convergence"),
     message:
         "Draw {wildcards.figure} of preset {wildcards.preset}"

@@ -11,7 +11,7 @@ rule samples:
             "results/{preset}/figures/fig_samples.png",
             caption="captions/samples.rst",
             category="Figures",
-            labels={"figure": "fig_samples", "preset": "{preset}"},
+            labels=titled("fig_samples"),
         ),
     log:
         "results/logs/samples/{preset}.log",
@@ -25,6 +25,7 @@ rule samples:
         mem_mb=4000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("samples"),
     message:
         "Draw the samples of preset {wildcards.preset}"
@@ -51,6 +52,7 @@ rule confusion:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("confusion"),
     message:
         "Draw the confusion matrix of {wildcards.network} on {wildcards.dataset} {wildcards.method}"
@@ -92,7 +94,7 @@ rule epsilons:
             "results/{preset}/figures/fig_psm_epsilon.png",
             caption="captions/epsilons.rst",
             category="Figures",
-            labels={"figure": "fig_psm_epsilon", "preset": "{preset}"},
+            labels=titled("fig_psm_epsilon"),
         ),
     log:
         "results/logs/epsilons/{preset}.log",
@@ -106,6 +108,7 @@ rule epsilons:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("epsilons"),
     message:
         "Draw accuracy against epsilon"
@@ -122,7 +125,7 @@ rule optimisation:
             "results/{preset}/figures/fig_psm_images.png",
             caption="captions/optimisation.rst",
             category="Figures",
-            labels={"figure": "fig_psm_images", "preset": "{preset}"},
+            labels=titled("fig_psm_images"),
         ),
     log:
         "results/logs/optimisation/{preset}.log",
@@ -136,6 +139,7 @@ rule optimisation:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("optimisation"),
     message:
         "Draw PSM's images over the optimisation"

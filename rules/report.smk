@@ -7,7 +7,7 @@ rule configuration:
             "results/{preset}/configuration.html",
             caption="captions/configuration.rst",
             category="Configuration",
-            labels={"preset": "{preset}"},
+            labels=titled("configuration"),
         ),
     log:
         "results/logs/configuration/{preset}.log",
@@ -32,7 +32,9 @@ rule configuration:
 # Snakemake makes the page from what it recorded about the finished jobs, so a second one is started, which computes nothing.
 rule report_page:
     input:
-        of(report_inputs),
+        results=of(report_inputs),
+        certificates=files_of(CERTIFICATE, grids.cells),
+        description=shipped("rules/captions/workflow.rst"),
     output:
         "results/{preset}/report.html",
     log:
@@ -48,6 +50,7 @@ rule report_page:
         runtime=10,
     params:
         options=lambda wildcards: report_options(workflow.config_settings),
+        titles=of(grids.titles),
         code=code_digest("report_page"),
     message:
         "Write {output}"

@@ -4,14 +4,14 @@
 rule compare:
     input:
         metrics="results/{preset}/metrics/{table}.csv",
-        reported="resources/reported.csv",
+        reported=shipped("resources/reported.csv"),
     output:
         multiext("results/{preset}/tables/{table}", ".csv", ".md", ".tex"),
         report(
             "results/{preset}/tables/{table}.html",
             caption="captions/comparison.rst",
             category="Tables",
-            labels={"table": "{table}", "preset": "{preset}"},
+            labels=titled(),
         ),
     log:
         "results/logs/compare/{preset}/{table}.log",
@@ -26,6 +26,7 @@ rule compare:
         runtime=10,
     params:
         datasets=of(grids.datasets),
+        titles=of(grids.titles),
         code=code_digest("compare"),
     message:
         "Write {wildcards.table} of preset {wildcards.preset}"
@@ -42,7 +43,7 @@ rule privacy:
             "results/{preset}/tables/table_privacy.html",
             caption="captions/privacy.rst",
             category="Tables",
-            labels={"table": "table_privacy", "preset": "{preset}"},
+            labels=titled("table_privacy"),
         ),
     log:
         "results/logs/privacy/{preset}.log",
@@ -56,6 +57,7 @@ rule privacy:
         mem_mb=1000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("privacy"),
     message:
         "Write the privacy table of preset {wildcards.preset}"
@@ -73,7 +75,7 @@ rule pairs:
             "results/{preset}/tables/table1_pairs.html",
             caption="captions/pairs.rst",
             category="Tables",
-            labels={"table": "table1_pairs", "preset": "{preset}"},
+            labels=titled("table1_pairs"),
         ),
     log:
         "results/logs/pairs/{preset}.log",
@@ -87,6 +89,7 @@ rule pairs:
         mem_mb=2000,
         runtime=10,
     params:
+        titles=of(grids.titles),
         code=code_digest("pairs"),
     message:
         "Compare the methods of preset {wildcards.preset} in pairs"

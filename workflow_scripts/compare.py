@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from privset import reporting
 from privset.jobs.frame import job
 from privset.reporting import formats, tables
 
 
 def main(smk):
     with job(smk):
+        reporting.name_datasets(smk.params.titles)
         text = {"epsilon": str, "spc": str}
         metrics = pd.read_csv(smk.input.metrics, dtype=text)
         others = {"table_storage": tables.storage, "ablation_psm": tables.ablation}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from privset import reporting
 from privset.data import datasets
 from privset.jobs.frame import job
 from privset.reporting import figures
@@ -10,10 +11,12 @@ from privset.sets import arrays
 
 def main(smk):
     with job(smk):
+        reporting.name_datasets(smk.params.titles)
         predictions, labels = arrays.read_predictions(Path(smk.input.predictions))
         names = datasets.describe(Path(smk.input.description).parent).class_names
         cell = dict(smk.wildcards)
-        title = f"{cell['network']} on {cell['dataset']}, {cell['method']}, eps={cell['epsilon']}, spc={cell['spc']}"
+        what = f"{reporting.NETWORKS[cell['network']]} on {reporting.dataset_title(cell['dataset'])}"
+        title = f"{what}, {reporting.row_title(cell['method'])}, eps={cell['epsilon']}, spc={cell['spc']}"
         figures.confusion(predictions[cell["network"]], labels, names, list(map(Path, smk.output)), title=title)
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from privset import reporting
 from privset.jobs.frame import job
 from privset.reporting import figures
 
 
 def main(smk):
     with job(smk):
+        reporting.name_datasets(smk.params.titles)
         figures.epsilons(pd.read_csv(smk.input[0], dtype={"spc": str}), list(map(Path, smk.output)), preset=smk.wildcards.preset)
 
 

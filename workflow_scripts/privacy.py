@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from privset import reporting
 from privset.jobs.frame import job
 from privset.reporting import formats, tables
 
 
 def main(smk):
     with job(smk):
+        reporting.name_datasets(smk.params.titles)
         table = tables.privacy(list(map(Path, smk.input.certificates)))
         formats.write(table, [Path(path) for path in smk.output], preset=smk.wildcards.preset)
 

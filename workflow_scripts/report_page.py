@@ -1,16 +1,33 @@
 """Rule report_page: Snakemake's report of what this run has finished, on one page."""
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-from privset import PrivsetError
+from privset import PrivsetError, reporting
 from privset.jobs.frame import job
+from privset.reporting import front
 
 
 def main(smk):
-    with job(smk) as log:
-        command = [sys.executable, "-m", "snakemake", "all_results", "--nolock", "--report", str(smk.output[0])]
-        made = subprocess.run([*command, *smk.params.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with job(smk) as log, tempfile.TemporaryDirectory() as scratch:
+        reporting.name_datasets(smk.params.titles)
+        results = Path("results", smk.wildcards.preset)
+        text = front.page(
+            Path(smk.input.description).read_text(encoding="utf-8"),
+            table=front.read(results / "tables/table1.csv"),
+            certificates=list(map(Path, smk.input.certificates)),
+            root=results / "sets",
+        )
+        first = Path(scratch, "front.rst")
+        first.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "snakemake", "-s", str(Path(smk.scriptdir).parent / "Snakefile"), "all_results"]
+        command += ["--nolock", "--report", str(smk.output[0]), *smk.params.options]
+        environment = os.environ | {"PRIVSET_REPORT": str(first)}  # the Snakefile's
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        made = subprocess.run(command, env=environment, **output)
         print(made.stdout, file=log)
         if made.returncode:
             last = (made.stdout.strip() or "no message").splitlines()[-1]

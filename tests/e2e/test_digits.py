@@ -1,5 +1,6 @@
 """The whole pipeline and its report on scikit-learn's digits: every rule runs, nothing reruns without a reason."""
 
+import html
 import json
 import os
 import re
@@ -399,6 +400,24 @@ def test_the_report_is_one_page_that_shows_everything(finished, browser, tmp_pat
     assert complaints == []
     assert [url for url in fetched if not url.startswith(("data:", "file:", "about:"))] == []
     assert [url for url in fetched if url.startswith("file:")] == [report.as_uri()]
+
+
+def test_the_reports_first_page_has_the_main_table_and_where_its_numbers_are_from(finished):
+    path, _ = finished
+    text = (path / "results/tiny/report.html").read_text()
+    first = json.loads(re.search(r"var workflow_desc = (.*);", text).group(1))
+    assert "preset <strong>tiny</strong>" in first
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", first, re.DOTALL)]
+    measured = pd.read_csv(path / "results/tiny/tables/table1.csv", dtype={"epsilon": str, "spc": str})
+    psg = measured[(measured.method == "psg") & (measured.epsilon == "10")].reproduced.item()
+    assert ["PSG", "(spc=2)", "-", f"{psg:.1f}"] in rows
+    assert "10 at delta = 1e-05" in first and "Commit" in first
+    command = html.unescape(
+        re.search(r"(cd results.*?sha256sum \| sha256sum)", re.sub(r"<[^>]+>", "", first), re.DOTALL).group(1)
+    )
+    said = subprocess.run(["bash", "-c", " ".join(command.split())], cwd=path, text=True, capture_output=True, check=True)
+    assert said.stdout.split()[0] in first
+    assert '"Table 1: accuracy by method"' in text
 
 
 def test_the_report_names_the_configuration_it_was_made_with(finished):

@@ -198,6 +198,18 @@ def test_one_spelling_of_epsilon(value, text):
     assert epsilon_text(value) == text
 
 
+@pytest.mark.parametrize("title", ["MNIST", "mine", None])
+def test_two_datasets_have_two_titles(title):
+    block = {"channels": 1, "size": 28, "mean": [0.5], "std": [0.5], "class_names": ["a", "b"]}
+    block |= {"format": "npz", "train": "train.npz", "test": "test.npz"}
+    config = changed(("datasets",), {"mine": block, "other": {**block, **({"title": title} if title else {})}})
+    if title is None:
+        validate(config)
+        return
+    with pytest.raises(PrivsetError, match=f"datasets.other.title = {title}: {title.lower()} is called so; give it another"):
+        validate(config)
+
+
 @pytest.mark.parametrize("value", [0, -3, "abc", None, float("nan"), -float("inf")])
 def test_impossible_epsilons(value):
     with pytest.raises(PrivsetError, match=r"must be .*> 0"):

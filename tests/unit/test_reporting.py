@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from privset import PrivsetError
+from privset import PrivsetError, reporting
 from privset.privacy import certificate
 from privset.reporting import continual, convergence, costs, figures, formats, pairs, tables
 from privset.sets import files
@@ -35,6 +35,18 @@ def runs(method, spc, epsilon, accuracies, dataset="mnist", network="convnet"):
 
 def table1(*frames):
     return tables.comparison("table1", pd.concat(frames), REPORTED, datasets=["mnist", "fashion_mnist"])
+
+
+def test_datasets_are_called_what_their_owner_calls_them(monkeypatch):
+    monkeypatch.setattr(reporting, "DATASETS", dict(reporting.DATASETS))
+    reporting.name_datasets({"mine": "Leaves & stems", "taken_validation": "taken_validation"})
+    assert reporting.dataset_title("mine") == "Leaves & stems"
+    assert reporting.dataset_title("mine_validation") == "Leaves & stems, held out"
+    assert reporting.dataset_title("mnist_validation") == "MNIST, held out"
+    assert reporting.dataset_title("taken_validation") == "taken_validation"
+    own = runs("psg", "10", "10", [[90.0]], dataset="mine")
+    shown = tables.comparison("table1", own, REPORTED, datasets=["mine"]).shown
+    assert "Leaves & stems reproduced" in shown.columns
 
 
 def number(frame, column, **keys):

@@ -287,3 +287,12 @@ def test_documented_commands_mean_what_they_say(file, line, repository, monkeypa
     named = [word for word in words if word.startswith(("all", "table", "fig_", "ablation_", "audit", "benchmarks", "results/"))]
     assert list(options.targets) == named
     assert all("=" in entry for entry in options.config or [])
+
+
+def test_the_workflow_runs_in_another_folder_than_its_own(tmp_path):
+    """`snakemake -s .../Snakefile` there: results are made there, and what ships with the workflow is found."""
+    made = snakemake(tmp_path, "-s", str(ROOT / "Snakefile"), "results/quick/tables/table_claims.md", "--cores", "1")
+    assert made.returncode == 0, made.stdout
+    assert (tmp_path / "results/quick/tables/table_claims.md").stat().st_size > 500
+    plan = snakemake(tmp_path, "-s", str(ROOT / "Snakefile"), "-n", "all", "--configfile", str(ROOT / "tests/config/digits.yaml"))
+    assert plan.returncode == 0 and planned(plan.stdout)["report_page"] == 1, plan.stdout

@@ -289,6 +289,11 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
         separator = " " if _position(error.path) and _reason(error).startswith("=") else ": "
         position = _position(error.path) or "top level"
         raise PrivsetError(f"{source}: {position}{separator}{_reason(error)}")
+    titles = {dataset.title: name for name, dataset in DATASETS.items()}
+    for name, block in config.get("datasets", {}).items():
+        title = block.get("title", name)
+        if titles.setdefault(title, name) != name:
+            raise PrivsetError(f"{source}: datasets.{name}.title = {title}: {titles[title]} is called so; give it another")
     known = {
         "dataset": [*DATASETS, *config.get("datasets", {})],
         "network": network_names(),

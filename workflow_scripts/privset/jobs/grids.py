@@ -63,6 +63,11 @@ def noise_source(config: Config, cell: Cell) -> str:
     return preset_of(config, cell)["noise"]
 
 
+def titles(config: Config, cell: Cell) -> dict[str, str]:
+    """What the user's own datasets are called in tables and figures."""
+    return {name: block.get("title") or name for name, block in own_datasets(config).items()}
+
+
 def own_datasets(config: Config) -> Config:
     """The user's own, by name."""
     return config.get("datasets", {})

@@ -1,9 +1,10 @@
 """Tables, figures and timings, from the tidy metrics, certificates, audits and resources/, and from nothing else. Private data
 never get here; only `augmentation`, `benchmarks` and `timings` import torch."""
 
+from privset.data import datasets
 from privset.jobs import rows
 
-DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR-10", "digits": "digits"}
+DATASETS = {name: dataset.title for name, dataset in datasets.DATASETS.items()}
 NETWORKS = {
     "convnet": "ConvNet",
     "lenet": "LeNet",
@@ -17,6 +18,19 @@ _PAPER = ("real", "dp_cgan", "g_pate", "datalens", "gs_wgan", "dp_merf", "dp_sin
 METHODS = {name: method.title for name, method in rows.methods().items()}
 METHODS = {name: METHODS[name] for name in (*_PAPER, *sorted(METHODS.keys() - set(_PAPER)))}
 """Titles in the order of the rows."""
+
+
+def name_datasets(titles: dict[str, str]) -> None:
+    """Give a configuration's own datasets their titles, for this process."""
+    DATASETS.update(titles)
+
+
+def dataset_title(name: str) -> str:
+    """ "FashionMNIST"; a held-out part is called after its whole: "FashionMNIST, held out"."""
+    whole = name.removesuffix("_validation")
+    if name in DATASETS or whole == name:
+        return DATASETS.get(name, name)
+    return f"{DATASETS.get(whole, whole)}, held out"
 
 
 def is_small_set(row: str) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn
 
 from privset.jobs.rows import method_of
-from privset.reporting import DATASETS, METHODS, row_title
+from privset.reporting import METHODS, dataset_title, row_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
 from privset.reporting.formats import write_csv
 from privset.sets.files import read_json
@@ -49,7 +49,7 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 errorbar="sd",
                 ax=axis,
             )
-            axis.set(xlabel="classes seen", ylabel="accuracy on them (%)", title=DATASETS.get(name, name), ylim=(0, 104))
+            axis.set(xlabel="classes seen", ylabel="accuracy on them (%)", title=dataset_title(name), ylim=(0, 104))
             axis.set_xticks(sorted(points.classes.unique()))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         for axis in axes[0]:

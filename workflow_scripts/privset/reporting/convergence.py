@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from privset.reporting import DATASETS, sized_title
+from privset.reporting import dataset_title, sized_title
 from privset.reporting.figures import MARKERS, STYLE, plt, save
 from privset.reporting.formats import write_csv
 from privset.sets.files import read_json
@@ -55,7 +55,7 @@ def write(frame: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 last = rows[rows.step == rows.step.max()]
                 _line(axes[0, column], last if one_shot else rows, "share", **style)
                 _line(axes[1, column], rows, "step", **style)
-            axes[0, column].set(title=DATASETS.get(name, name), xlabel="share of epsilon spent", ylabel="test accuracy (%)")
+            axes[0, column].set(title=dataset_title(name), xlabel="share of epsilon spent", ylabel="test accuracy (%)")
             axes[1, column].set(xscale="log", xlabel="iterations", ylabel="test accuracy (%)")
         handles, labels = axes[1, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8)

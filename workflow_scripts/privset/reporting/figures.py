@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from privset.reporting import DATASETS, row_title, sized_title
+from privset.reporting import dataset_title, row_title, sized_title
 from privset.sets.arrays import read_set, read_snapshots
 from privset.sets.files import read_json, write_atomically
 from privset.sets.mosaic import mosaic
@@ -69,7 +69,7 @@ def samples(sets: list[Path], snapshots: list[Path], paths: list[Path], *, prese
             rest = [longest - sum(widths)] if sum(widths) < longest else []
             axes = row.subplots(1, len(widths + rest), width_ratios=widths + rest, gridspec_kw={"wspace": 0.08}, squeeze=False)[0]
             row.subplots_adjust(left=0.03, right=1, bottom=0, top=1 - titles / (titles + shown[0][1].shape[0]))
-            axes[0].set_ylabel(DATASETS.get(dataset, dataset))
+            axes[0].set_ylabel(dataset_title(dataset))
             for axis, (title, picture) in zip(axes, shown, strict=False):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axis.set(title=title, xticks=[], yticks=[], anchor="N")
@@ -132,7 +132,7 @@ def epsilons(metrics: pd.DataFrame, paths: list[Path], *, preset: str) -> None:
                 axis.plot(mean.index, mean, marker=marker, markersize=4, color=shade, label=sized_title(method, spc))
                 if std.notna().all():
                     axis.fill_between(mean.index, mean - std, mean + std, color=shade, alpha=0.2)
-            axis.set(xscale="log", xlabel="epsilon", ylabel="test accuracy (%)", title=DATASETS.get(name, name))
+            axis.set(xscale="log", xlabel="epsilon", ylabel="test accuracy (%)", title=dataset_title(name))
             ticks = sorted(metrics.epsilon.unique())
             axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
             axis.minorticks_off()
@@ -162,6 +162,6 @@ def optimisation(snapshots: list[Path], paths: list[Path], *, preset: str) -> No
             height = images.shape[3] + 1
             axis.set(xticks=[], yticks=[(row + 0.5) * height for row in range(len(steps))], yticklabels=steps, ylabel="step")
             cell = read_json(path.with_name("certificate.json"))["cell"]
-            axis.set_title(f"{DATASETS.get(cell['dataset'], cell['dataset'])}, eps={cell['epsilon']}, spc={cell['spc']}")
+            axis.set_title(f"{dataset_title(cell['dataset'])}, eps={cell['epsilon']}, spc={cell['spc']}")
         figure.supxlabel(f"One column per class; 0 black, 1 white ({preset} preset).", fontsize=8)
         save(figure, paths)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from privset.reporting import DATASETS, method_title, sized_title
+from privset.reporting import dataset_title, method_title, sized_title
 from privset.reporting.formats import Table
 from privset.sets.arrays import read_predictions
 from privset.sets.files import read_json
@@ -57,7 +57,7 @@ def table(metrics: list[Path], predictions: list[Path]) -> Table:
             mean, low, high = difference(np.concatenate(a), np.concatenate(b), np.random.default_rng(1))
             rows.append(
                 {
-                    "dataset": DATASETS.get(dataset, dataset),
+                    "dataset": dataset_title(dataset),
                     "eps": epsilon,
                     "first": first,
                     "second": second,

@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from privset import PrivsetError
 from privset.jobs.rows import method_of
-from privset.reporting import DATASETS, METHODS, NETWORKS, is_small_set, method_title, row_title, sized_title
+from privset.reporting import DATASETS, METHODS, NETWORKS, dataset_title, is_small_set, method_title, row_title, sized_title
 from privset.reporting.formats import Table
 from privset.sets.files import read_json
 
@@ -151,11 +151,9 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
         labels = {head: getattr(row, head) for head in heads}
         start = {"method": sized_title(row.method, row.spc)}
         start |= {head.replace("epsilon", "eps"): NETWORKS.get(label, label) for head, label in labels.items()}
-        columns = [
-            f"{DATASETS.get(name, name)} {column}" for name in datasets for column in ("reported", "reproduced", "n", "diff")
-        ]
+        columns = [f"{dataset_title(name)} {column}" for name in datasets for column in ("reported", "reproduced", "n", "diff")]
         line = shown.setdefault((*start.values(),), {**start, **dict.fromkeys(columns, "-")})
-        name = DATASETS.get(row.dataset, row.dataset)
+        name = dataset_title(row.dataset)
         if pd.notna(row.reported):
             line[f"{name} reported"] = f"{row.reported:.1f}"
         if pd.notna(row.reproduced):
@@ -188,7 +186,7 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
     for dataset in datasets:
         for method in sorted(set(summary.method), key=_row_order):
             for row in summary[(summary.dataset == dataset) & (summary.method == method)].itertuples():
-                key = (DATASETS.get(dataset, dataset), row_title(method))
+                key = (dataset_title(dataset), row_title(method))
                 line = shown.setdefault(key, {f"spc={size}": "-" for size in sizes})
                 spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
                 line[f"spc={row.size}"] = f"{row.reproduced:.1f}{spread}"
@@ -238,7 +236,7 @@ def ablation(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
     frame = frame.loc[rank.sort_values(["d", "e", "m"]).index].reset_index(drop=True)
     shown = pd.DataFrame(
         {
-            "dataset": [DATASETS.get(name, name) for name in frame.dataset],
+            "dataset": [dataset_title(name) for name in frame.dataset],
             "eps": frame.epsilon,
             "row": frame.method.map(row_title),
             "accuracy": [f"{row.accuracy:.1f}" + ("" if pd.isna(row.std) else f" ± {row.std:.1f}") for row in frame.itertuples()],
@@ -284,7 +282,7 @@ def privacy(certificates: list[Path]) -> Table:
         rows.append(
             {
                 "method": method_title(cell["method"], cell["spc"]),
-                "dataset": DATASETS.get(cell["dataset"], cell["dataset"]),
+                "dataset": dataset_title(cell["dataset"]),
                 "eps": cell["epsilon"],
                 "spc": cell["spc"],
                 "set_seed": cell["seed"],
