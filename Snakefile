@@ -37,6 +37,12 @@ resource_scopes:
     gpu="local",
 
 
+onstart:
+    # On a cluster the cores of this machine do not matter.
+    if workflow.local_exec:
+        print(needs.crowded(workflow.cores), end="")
+
+
 onsuccess:
     print(finished_tables(PRESET, since=STARTED), end="")
 

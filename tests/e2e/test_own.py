@@ -54,6 +54,9 @@ def test_a_network_and_a_dataset_of_ones_own(tmp_path):
     np.savez(tmp_path / "train.npz", images=255 - before["images"], labels=before["labels"])
     again = snakemake(path, "-n", "table2", "--cores", "1", "--configfile", str(tmp_path / "own.yaml"))
     assert re.search(r"^fetch +1$", again.stdout, re.MULTILINE), again.stdout  # an edit of one's own files is seen
+    (tmp_path / "test.npz").unlink()  # and so is one that went
+    gone = snakemake(path, "results/data/mine/dataset.json", "--cores", "1", "--configfile", str(tmp_path / "own.yaml"))
+    assert gone.returncode and f"{tmp_path / 'test.npz'}" in gone.stdout and "Traceback" not in gone.stdout, gone.stdout
     certificate = files.read_json(path / "results/tiny/sets/mine/psg/eps10/spc2/seed0/certificate.json")
     assert certificate["cell"]["dataset"] == "mine"
 

@@ -79,7 +79,10 @@ def test_a_job_that_was_killed_frees_its_card(two_cards, tmp_path):
         assert device == "cuda:0"
 
 
-def test_under_slurm_the_binding_is_slurms(two_cards, monkeypatch):
+def test_a_slurm_job_with_one_card_has_it_and_one_with_two_shares_them_out(two_cards, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with devices.device(gpu=True) as first, devices.device(gpu=True) as second:
+        assert (first, second) == ("cuda:0", "cuda:1")  # salloc with two cards, and a workflow in it
+    monkeypatch.setattr(devices, "_cards", lambda: ["card-a"])
     with devices.device(gpu=True) as first, devices.device(gpu=True) as second:
         assert first == second == "cuda:0"

@@ -203,6 +203,12 @@ def test_cells_that_cannot_be(change, line):
     assert str(error.value) == line
 
 
+def test_more_cores_than_there_are_is_one_warning(monkeypatch):
+    monkeypatch.setattr(needs.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    assert needs.crowded(2) == needs.crowded(None) == ""
+    assert needs.crowded(8).startswith("warning: --cores 8, and this machine has 2") and needs.crowded(8).count("\n") == 1
+
+
 def test_limits_grow_with_the_work_and_the_attempt():
     small, large = ({**CELL, "preset": "paper", "spc": spc} for spc in ("1", "20"))
     assert needs.synthesis_minutes(CONFIG, large, 1) > needs.synthesis_minutes(CONFIG, small, 1) > 15

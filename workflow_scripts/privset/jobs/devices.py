@@ -25,8 +25,9 @@ def device(*, gpu: bool, wait: float = 1.0, patience: float = 600.0) -> Iterator
     """ "cpu", or "cuda:I" of a card that no other job of this user has while the context is open.
 
     Snakemake counts cards but does not say which one a job may use; a lock file per card does, for all workflows of a user on a
-    machine. Under Slurm the binding is Slurm's and no lock is taken. Raises PrivsetError if no card becomes free in `patience`
-    seconds: then more jobs run at a time than there are cards.
+    machine. A Slurm job that sees one card has it from Slurm, and takes no lock: several may share it on purpose. One that sees more
+    (`salloc` with four cards, and Snakemake in it) is a machine like any other. Raises PrivsetError if no card becomes free in
+    `patience` seconds: then more jobs run at a time than there are cards.
     """
     cards = _cards() if gpu and torch.cuda.is_available() else []
     if not cards:
@@ -34,7 +35,7 @@ def device(*, gpu: bool, wait: float = 1.0, patience: float = 600.0) -> Iterator
         return
     torch.set_float32_matmul_precision("high")  # TF32 products; stated in every certificate
     torch.backends.cudnn.allow_tf32 = True
-    if "SLURM_JOB_ID" in os.environ:
+    if "SLURM_JOB_ID" in os.environ and len(cards) == 1:
         yield "cuda:0"
         return
     begin = time.monotonic()

@@ -7,6 +7,7 @@ grids.
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from privset.data.datasets import base_name, dataset
@@ -37,6 +38,14 @@ STEP_SECONDS = {
 
 MEMBERS = {"gs_wgan": 1000, "g_pate": 4000, "datalens": 4000}
 """Of an ensemble, for which its step's seconds are."""
+
+
+def crowded(cores: int | None) -> str:
+    """A warning if a run may use more cores than this process has, with a line's end; else nothing."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not cores or cores <= there:
+        return ""
+    return f"warning: --cores {cores}, and this machine has {there}: jobs wait for each other and hold their memory meanwhile\n"
 
 
 def gpus(config: Config) -> int:
