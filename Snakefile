@@ -1,5 +1,5 @@
 # privset: private synthetic sets, their certificates, and the tables and figures of PSG (NeurIPS 2022).
-# Start at config.yaml (what is computed) and README.md (how to run it); the rules are in rules/.
+# Start at config.yaml (what is computed) and docs/running.md (how to run it); the rules are in rules/.
 
 import os
 

@@ -25,9 +25,9 @@ def device(*, gpu: bool, wait: float = 1.0, patience: float = 600.0) -> Iterator
     """ "cpu", or "cuda:I" of a card that no other job of this user has while the context is open.
 
     Snakemake counts cards but does not say which one a job may use; a lock file per card does, for all workflows of a user on a
-    machine. A Slurm job that sees one card has it from Slurm, and takes no lock: several may share it on purpose. One that sees more
-    (`salloc` with four cards, and Snakemake in it) is a machine like any other. Raises PrivsetError if no card becomes free in
-    `patience` seconds: then more jobs run at a time than there are cards.
+    machine. A Slurm job that sees one card has it from Slurm and takes no lock: several may share it on purpose. Where it sees
+    several (`salloc` with four cards, and Snakemake in it) locks apply. Raises PrivsetError if no card becomes free in `patience`
+    seconds: then more jobs run at a time than there are cards.
     """
     cards = _cards() if gpu and torch.cuda.is_available() else []
     if not cards:
