@@ -35,6 +35,18 @@ def test_a_resumed_job_counts_its_own_speed():
     assert "930/1000" in line and "1/s ETA 1:10" in line
 
 
+def test_a_slow_beginning_does_not_count_for_long():
+    log = io.StringIO()
+    times = iter([0, 40, *(40 + tick / 10 for tick in range(1, 1000))])  # the first step takes 40 seconds, the others a tenth
+    progress = Progress("psm", log, clock=lambda: next(times))
+    progress.start(1000)
+    for step in range(1, 1000):
+        progress.update(step)
+    first, second, *_ = log.getvalue().splitlines()
+    assert first.startswith("psm: 1/1000") and "ETA 11:06:00" in first
+    assert second.startswith("psm: 301/1000") and second.endswith("10/s ETA 1:10")
+
+
 def frame(tmp_path):
     return SimpleNamespace(log=[str(tmp_path / "deep" / "rule.log")], threads=1, scriptdir=str(ROOT / "workflow_scripts"))
 

@@ -24,28 +24,30 @@ class Progress:
 
     def __init__(self, title: str, log: TextIO, *, clock: Callable[[], float] = time.monotonic):
         self.title, self.log, self.clock = title, log, clock
-        self.total = self.first = 0
+        self.total = 0
+        self.shown: int | None = None
         self.bar: tqdm | None = None
 
     def start(self, total: int) -> None:
         self.total = total
-        self.begin = self.last = self.clock()
+        self.last = self.clock()
         self.bar = tqdm(total=total, desc=self.title, disable=None, leave=False, dynamic_ncols=True)
 
     def update(self, step: int, **numbers: Callable[[], float]) -> None:
         """`numbers` are functions, called only when something is shown: reading a loss from a GPU costs time.
 
-        A resumed job begins with a later step than the first; its speed counts what it did itself.
+        The speed is that since the line before, so that neither a resumed job's earlier steps nor the seconds that compiling
+        took at first count.
         """
-        self.first = self.first or step
+        self.shown = step - 1 if self.shown is None else self.shown
         self.bar.update(step - self.bar.n)
         now = self.clock()
         if now - self.last < INTERVAL and step < self.total:
             return
-        self.last = now
+        speed = (step - self.shown) / max(now - self.last, 1e-9)
+        self.last, self.shown = now, step
         shown = {name: f"{number():.4g}" for name, number in numbers.items()}
         self.bar.set_postfix(shown)
-        speed = (step - self.first + 1) / max(now - self.begin, 1e-9)
         numbers_text = " ".join(f"{name}={value}" for name, value in shown.items())
         eta = _duration((self.total - step) / speed)
         print(f"{self.title}: {step}/{self.total} {numbers_text} {speed:.3g}/s ETA {eta}", file=self.log, flush=True)
