@@ -8,6 +8,7 @@ import yaml
 from snakemake import cli
 
 from conftest import ROOT, snakemake
+from privset import __main__
 
 # Two datasets, each at two eps: psg with three sizes, with the other accountant and psm with two, eleven generators with one; PSG
 # with the prior at one eps; the real data. PSM's sets of every size come from one release (rule condense).
@@ -287,6 +288,22 @@ def test_documented_commands_mean_what_they_say(file, line, repository, monkeypa
     named = [word for word in words if word.startswith(("all", "table", "fig_", "ablation_", "audit", "benchmarks", "results/"))]
     assert list(options.targets) == named
     assert all("=" in entry for entry in options.config or [])
+
+
+COMMANDS = sorted(
+    {
+        line.strip()
+        for file in (ROOT / "README.md", ROOT / "results/README.md", *(ROOT / "docs").glob("*.md"))
+        for line in re.findall(r"(?:^|`|uv run )(privset (?:[a-z]+)(?: [^#`\n]+))", file.read_text(), re.MULTILINE)
+    }
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_documented_commands_of_privset_are_understood(line):
+    """Words in capitals stand for what the reader has."""
+    words = [re.sub(r"^E$", "1", word) for word in shlex.split(line)[1:]]
+    assert __main__.command_line().parse_args(words).command == words[0]
 
 
 def test_the_workflow_runs_in_another_folder_than_its_own(tmp_path):

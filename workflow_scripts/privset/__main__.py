@@ -256,8 +256,8 @@ def schema(*, write: bool) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """The commands and their options."""
     parser = argparse.ArgumentParser(prog="privset", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("synthesize", help="make a private set of labelled images, with its certificate")
@@ -305,7 +305,12 @@ def main(arguments: list[str] | None = None) -> int:
     attacking.add_argument("--data", type=Path, metavar="FOLDER", help="default: the preset's first dataset in results/data")
     describing = commands.add_parser("schema", help="print the JSON schema of config.yaml, as the code is now")
     describing.add_argument("--write", action="store_true", help="into rules/schemas/config.schema.yaml, for editors")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = command_line().parse_args(arguments)
     try:
         if given.command == "schema":
             return schema(write=given.write)
