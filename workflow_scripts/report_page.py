@@ -14,12 +14,10 @@ from privset.reporting import front
 def main(smk):
     with job(smk) as log, tempfile.TemporaryDirectory() as scratch:
         reporting.name_datasets(smk.params.titles)
-        results = Path("results", smk.wildcards.preset)
         text = front.page(
             Path(smk.input.description).read_text(encoding="utf-8"),
-            table=front.read(results / "tables/table1.csv"),
+            table=front.read(Path("results", smk.wildcards.preset, "tables/table1.csv")),
             certificates=list(map(Path, smk.input.certificates)),
-            root=results / "sets",
         )
         first = Path(scratch, "front.rst")
         first.write_text(text, encoding="utf-8")

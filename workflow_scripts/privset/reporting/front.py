@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import subprocess
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from privset.reporting import dataset_title, method_title
-from privset.sets.files import read_json
+from privset.sets.files import read_json, sha256
 
 
 def read(path: Path) -> pd.DataFrame | None:
@@ -50,15 +49,14 @@ def headline(table: pd.DataFrame) -> str:
     return f".. csv-table:: {title}\n   :header-rows: 1\n\n" + "".join(f"   {line}\n" for line in text.getvalue().splitlines())
 
 
-def sums(certificates: list[Path], root: Path) -> str:
-    """SHA-256 of what `find . -name certificate.json | LC_ALL=C sort | xargs sha256sum` prints in `root`."""
-    names = sorted(f"./{path.relative_to(root).as_posix()}" for path in certificates)
-    lines = (f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def sums(certificates: list[Path]) -> str:
+    """The certificates' SHA-256 as a literal block, as `sha256sum -c` reads it in the folder of the run."""
+    lines = (f"   {sha256(path)}  {path.as_posix()}\n" for path in sorted(certificates))
+    return "Certificates, for ``sha256sum -c``::\n\n" + "".join(lines)
 
 
-def page(description: str, *, table: pd.DataFrame | None, certificates: list[Path], root: Path) -> str:
-    """All of it, as reStructuredText. `root` is the folder of all sets."""
+def page(description: str, *, table: pd.DataFrame | None, certificates: list[Path]) -> str:
+    """All of it, as reStructuredText."""
     stated = [content for content in map(read_json, certificates) if content["private"]]
     epsilons = sorted({(content["cell"]["epsilon"], content["delta"]) for content in stated}, key=lambda pair: float(pair[0]))
     parts = [description]
@@ -67,8 +65,5 @@ def page(description: str, *, table: pd.DataFrame | None, certificates: list[Pat
     parts.append(f":Commit: {commit()}")
     if stated:
         parts[-1] += "\n:Epsilon: " + ", ".join(f"{epsilon} at delta = {delta:g}" for epsilon, delta in epsilons)
-        parts[-1] += (
-            f"\n:Certificates: {len(certificates)}; SHA-256 over their sums ``{sums(certificates, root)}``, which is what "
-            f"``cd {root.as_posix()} && find . -name certificate.json | LC_ALL=C sort | xargs sha256sum | sha256sum`` prints"
-        )
+        parts.append(sums(certificates))
     return "\n\n".join(parts) + "\n"
