@@ -15,7 +15,8 @@ def main(smk):
         predictions, labels = arrays.read_predictions(Path(smk.input.predictions))
         names = datasets.describe(Path(smk.input.description).parent).class_names
         cell = dict(smk.wildcards)
-        what = f"{reporting.NETWORKS[cell['network']]} on {reporting.dataset_title(cell['dataset'])}"
+        network = reporting.NETWORKS.get(cell["network"], cell["network"])
+        what = f"{network} on {reporting.dataset_title(cell['dataset'])}"
         title = f"{what}, {reporting.row_title(cell['method'])}, eps={cell['epsilon']}, spc={cell['spc']}"
         figures.confusion(predictions[cell["network"]], labels, names, list(map(Path, smk.output)), title=title)
 

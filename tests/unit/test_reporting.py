@@ -49,6 +49,13 @@ def test_datasets_are_called_what_their_owner_calls_them(monkeypatch):
     assert "Leaves & stems reproduced" in shown.columns
 
 
+def test_a_network_of_ones_own_has_its_rows_and_its_protocol():
+    frame = pd.concat([runs("psg", "10", "10", [[90.0]], network=name) for name in ("zebra", "mlp", "linear")])
+    table = tables.comparison("table2", frame, REPORTED, datasets=["mnist"])
+    assert set(table.shown.network) >= {"linear", "zebra", "MLP"}
+    assert any("MLP, linear, zebra: psg for 100 images" in note for note in table.notes)
+
+
 def number(frame, column, **keys):
     for key, value in keys.items():
         frame = frame[frame[key] == value]

@@ -107,7 +107,7 @@ NOTES = {
 def _protocols(metrics: pd.DataFrame) -> str:
     """How the networks behind a table were trained, by the sizes of the sets."""
     by_protocol: dict[tuple[str, str], list[str]] = {}
-    order = list(NETWORKS)
+    order = list(dict.fromkeys([*NETWORKS, *sorted(metrics.network.unique())]))  # one's own come last
     for (network, protocol), images in metrics.groupby(["network", "protocol"]).images:
         low, high = images.min(), images.max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
