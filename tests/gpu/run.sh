@@ -7,7 +7,7 @@
 # (default: tests/gpu/mnist). It ends within N seconds (default 700). Results come into OUT as they are made, in at most eight
 # files: killed at any second, it leaves what was finished. The same command on the same OUT goes on with what was not. A set that
 # is not finished is in spcN.unfinished.tar or in a folder spcN, with a checkpoint that gives its noise away: not to be published.
-# --rehearse: the same in a minute or two on a CPU, with scikit-learn's digits and tiny sizes.
+# --rehearse: the same in two to four minutes on a CPU, with scikit-learn's digits and tiny sizes.
 set -uo pipefail # and not -e: one stage that fails must not keep the others from running
 out=$(realpath -m "$1")
 shift
@@ -23,7 +23,9 @@ done
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 work=$(mktemp -d)
+running=""
 trap 'rm -rf "$work"' EXIT
+trap '[ -z "$running" ] || kill -TERM "$running"; exit 143' TERM INT # a stage is in a process group of its own
 mkdir -p "$out"
 exec > >(tee -a "$out/run.log") 2>&1
 export PYTHONPATH=$PWD/workflow_scripts:$PWD/tests:$work/site PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$work/inductor
@@ -36,7 +38,9 @@ stage() { # stage NAME LIMIT COMMAND...: within LIMIT seconds and those that are
   [ "$limit" -lt "$(left)" ] || limit=$(left)
   [ "$limit" -gt 5 ] || { echo "== $name: no time left" && return 1; }
   echo "== $name (at most $limit s, $(left) s left)"
-  timeout --signal=TERM --kill-after=5 "$limit" "$@"
+  timeout --signal=TERM --kill-after=5 "$limit" "$@" &
+  running=$!
+  wait "$running"
   local status=$?
   echo "== $name: exit status $status after $((SECONDS - begin)) s"
   return $status
@@ -49,12 +53,18 @@ synthesize() { # synthesize SPC: PSG's cell of the paper preset, MNIST, eps = 10
   exec "$python" -m privset synthesize --data "$work/data" --method psg --epsilon 10 --delta 1e-5 --spc "$1" $words --out "$out/spc$1"
 }
 put_away() { # put_away FOLDER FILE: a folder of OUT becomes one file
-  tar -C "$out" -cf "$out/$2.part" "$1" && mv "$out/$2.part" "$out/$2" && rm -r "${out:?}/$1"
+  tar -C "$out" -cf "$out/$2.part" "$1" && mv "$out/$2.part" "$out/$2" && rm -rf "${out:?}/$1"
 }
 cell() { # cell SPC LIMIT: OUT/spcN.tar is the set with its certificate, log and timing
-  [ ! -e "$out/spc$1.tar" ] || return 0
+  rm -f "$out"/*.part # of a put_away that was killed
+  [ ! -e "$out/spc$1.tar" ] || { rm -rf "${out:?}/spc$1" && return 0; }
   if [ -e "$out/spc$1.unfinished.tar" ]; then
     tar -C "$out" -xf "$out/spc$1.unfinished.tar" && rm "$out/spc$1.unfinished.tar"
+  fi
+  if [ -e "$out/spc$1/certificate.json" ]; then # killed between the set and its tar
+    rm -rf "${out:?}/spc$1/private"
+    put_away "spc$1" "spc$1.tar"
+    return 0
   fi
   if stage "spc $1" "$2" bash -c "synthesize $1"; then
     put_away "spc$1" "spc$1.tar"

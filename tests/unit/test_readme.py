@@ -4,27 +4,30 @@ import json
 import re
 import statistics
 
-import pandas as pd
 import pytest
 
 from conftest import ROOT
-from privset.reporting import dataset_title, method_title
+from privset.reporting import dataset_title
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
 
 
-def tables():
-    """The tables of README, each a list of rows of cells, without emphasis."""
-    found = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
-    return [
-        [
-            [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
-            for line in table.splitlines()
-            if "---" not in line
-        ]
-        for table in found
-    ]
+def rows(table):
+    """The rows of a Markdown table, each a list of cells without emphasis."""
+    lines = (line for line in table.splitlines() if not re.match(r"\|:?--", line))
+    return [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def tables(text=README):
+    """The Markdown tables of a text."""
+    return [rows(table) for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+
+
+def markdown(path):
+    """The one table of a published file, header first."""
+    (table,) = tables(path.read_text(encoding="utf-8"))
+    return table
 
 
 def spread(accuracies):
@@ -38,23 +41,24 @@ def runs(path):
 
 
 def test_the_main_table_is_the_published_table1():
-    header, *rows = tables()[0]
-    published = pd.read_csv(PUBLISHED / "quick" / "table1.csv", dtype={"epsilon": str, "spc": str})
+    header, *lines = tables()[0]
+    columns, *published = markdown(PUBLISHED / "quick" / "table1.md")
     shown = {}
-    for row in published.itertuples():
-        size = "1 image per class" if row.spc == "1" else f"{row.spc} images per class"
-        name = method_title(row.method, row.spc).replace(f" (spc={row.spc})", f", {size}")
+    for row in (dict(zip(columns, cells, strict=True)) for cells in published):
+        name = re.sub(r" \(spc=(\d+)\)", lambda size: f", {size[1]} image{'s' * (size[1] != '1')} per class", row["method"])
         cells = shown.setdefault(name, {})
-        cells[f"{dataset_title(row.dataset)}, eps = {row.epsilon}"] = f"{row.reproduced:.1f}"
-        if row.epsilon == "10":
-            cells[f"{dataset_title(row.dataset)} reported"] = "-" if pd.isna(row.reported) else f"{row.reported:.1f}"
-    printed = {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}
+        for dataset in ("MNIST", "FashionMNIST"):
+            cells[f"{dataset}, eps = {row['eps']}"] = row[f"{dataset} reproduced"].split(" ±")[0]
+            if row["eps"] == "10":
+                cells[f"{dataset} reported"] = row[f"{dataset} reported"]
+    printed = {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in lines}
     real = printed.pop("real data, not private")
     assert printed == shown
-    second = pd.read_csv(PUBLISHED / "quick" / "table2.csv", dtype={"epsilon": str, "spc": str})
-    for row in second[(second.method == "real") & (second.network == "convnet")].itertuples():
-        assert real[f"{dataset_title(row.dataset)}, eps = 10"] == f"{row.reproduced:.1f}"
-        assert real[f"{dataset_title(row.dataset)} reported"] == f"{row.reported:.1f}"
+    columns, *second = markdown(PUBLISHED / "quick" / "table2.md")
+    row = next(dict(zip(columns, cells, strict=True)) for cells in second if cells[:2] == ["Real data (not private)", "ConvNet"])
+    for dataset in ("MNIST", "FashionMNIST"):
+        assert real[f"{dataset}, eps = 10"] == row[f"{dataset} reproduced"].split(" ±")[0]
+        assert real[f"{dataset} reported"] == row[f"{dataset} reported"]
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])

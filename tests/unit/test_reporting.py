@@ -11,7 +11,7 @@ from PIL import Image
 
 from privset import PrivsetError, reporting
 from privset.privacy import certificate
-from privset.reporting import continual, convergence, costs, figures, formats, pairs, tables
+from privset.reporting import continual, convergence, costs, figures, formats, front, pairs, tables
 from privset.sets import files
 from privset.sets.mosaic import mosaic
 
@@ -54,6 +54,15 @@ def test_a_network_of_ones_own_has_its_rows_and_its_protocol():
     table = tables.comparison("table2", frame, REPORTED, datasets=["mnist"])
     assert set(table.shown.network) >= {"linear", "zebra", "MLP"}
     assert any("MLP, linear, zebra: psg for 100 images" in note for note in table.notes)
+
+
+def test_the_reports_first_table_has_the_network_that_there_is_and_every_size():
+    frame = pd.concat([runs("psg", "10", "10", [[91.0]], network="lenet"), runs("real", "all", "inf", [[99.0]], network="lenet")])
+    lines = front.headline(tables.comparison("table1", frame, REPORTED, datasets=["mnist"]).frame)
+    assert "of LeNet trained" in lines and "94.9" not in lines and '"PSG (spc=10)","\\-","91.0"' in lines
+    frame = pd.concat([runs("dp_flow", spc, "10", [[80.0]]) for spc in ("10", "1000")])
+    lines = front.headline(tables.comparison("table1", frame, REPORTED, datasets=["mnist"]).frame)
+    assert "DP flow (10 per class)" in lines and "DP flow (1000 per class)" in lines
 
 
 def number(frame, column, **keys):

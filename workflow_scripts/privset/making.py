@@ -77,7 +77,10 @@ def make(
     if text == "inf" or spc < 1 or seed < 0:
         raise PrivsetError(f"--epsilon {epsilon:g} --spc {spc} --seed {seed}: must be finite, 1 or more, and 0 or more")
     given_blocks = blocks(method, settings)
+    scratch = out / PRIVATE
     if (out / "certificate.json").exists():
+        if scratch.exists():  # killed between the set and the end: the copy of the images must not stay
+            shutil.rmtree(scratch)
         raise PrivsetError(f"{out} has a set already, and another one costs another epsilon; choose another --out")
     if not data.expanduser().exists() and str(data) in DATASETS:
         data = given.folder_of(str(data), Path("results/data"))
@@ -86,7 +89,6 @@ def make(
     check_delta(delta, len(labels))
     print(public(known, len(labels)), file=sys.stderr)
 
-    scratch = out / PRIVATE
     folder = data.expanduser()
     if given.kind_of(data)[0] != "fetched":
         folder = scratch / "data"
@@ -96,6 +98,7 @@ def make(
         **{"snapshots": out / "snapshots.npz", "grid": out / "grid.png"},
     }
     name = data.expanduser().resolve().stem
+    files.write_json(out / DESCRIPTION, asdict(known))
     cell = {"preset": "own", "dataset": name, "method": method, "epsilon": text, "spc": str(spc), "seed": str(seed)}
     asked = {"delta": delta, "accountant": "rdp", "noise": "os"}
     with devices.device(gpu=gpu) as device:
@@ -117,7 +120,6 @@ def make(
             else:
                 cells.release(asking, methods.load_releases(method), folder, released)
             cells.condense(job("config", method), methods.load(method), *released.values(), known, output)
-    files.write_json(out / DESCRIPTION, asdict(known))
     shutil.rmtree(scratch)
     return output["images"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from privset.reporting import dataset_title, method_title
+from privset.reporting import NETWORKS, dataset_title, sized_title
 from privset.sets.files import read_json, sha256
 
 
@@ -31,21 +31,24 @@ def commit() -> str:
 def headline(table: pd.DataFrame) -> str:
     """Table 1 at its largest finite epsilon and for the real data, in reStructuredText: reported and reproduced by dataset."""
     largest = max((epsilon for epsilon in table.epsilon.unique() if epsilon != "inf"), key=float, default="inf")
-    shown = table[table.epsilon.isin([largest, "inf"])]
+    shown = table[table.epsilon.isin([largest, "inf"])].assign(spc=lambda rows: rows.spc.fillna(""))
+    networks = list(dict.fromkeys(shown.network[shown.reproduced.notna()]))
+    shown = shown[shown.network.isin(networks)]
     datasets = list(dict.fromkeys(shown.dataset))
     text = io.StringIO()
     lines = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     columns = [f"{dataset_title(name)} {what}" for name in datasets for what in ("reported", "here")]
     lines.writerow(["method", *columns])
-    for (method, spc), group in shown.groupby(["method", "spc"], sort=False, dropna=False):
+    for (method, spc, network), group in shown.groupby(["method", "spc", "network"], sort=False):
         of = {row.dataset: row for row in group.itertuples()}
         cells = [
             "\\-" if name not in of or pd.isna(getattr(of[name], column)) else f"{getattr(of[name], column):.1f}"
             for name in datasets
             for column in ("reported", "reproduced")
         ]
-        lines.writerow([method_title(method, spc), *cells])
-    title = f"Test accuracy (%) of a ConvNet trained on the set alone, eps = {largest}"
+        lines.writerow([sized_title(method, spc) + (f", {network}" if len(networks) > 1 else ""), *cells])
+    trained = ", ".join(NETWORKS.get(name, name) for name in networks) or "a network"
+    title = f"Test accuracy (%) of {trained} trained on the set alone, eps = {largest}"
     return f".. csv-table:: {title}\n   :header-rows: 1\n\n" + "".join(f"   {line}\n" for line in text.getvalue().splitlines())
 
 
