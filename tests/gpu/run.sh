@@ -25,7 +25,8 @@ python=${PYTHON:-python3}
 work=$(mktemp -d)
 running=""
 trap 'rm -rf "$work"' EXIT
-trap '[ -z "$running" ] || kill -TERM "$running"; exit 143' TERM INT # a stage is in a process group of its own
+# A stage is in a process group of its own: nothing but this ends it. A stage that has ended is no longer there to be ended.
+trap '[ -z "$running" ] || { kill -TERM "$running" && wait "$running"; } 2>/dev/null; exit 143' TERM INT
 mkdir -p "$out"
 exec > >(tee -a "$out/run.log") 2>&1
 export PYTHONPATH=$PWD/workflow_scripts:$PWD/tests:$work/site PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$work/inductor

@@ -7,10 +7,13 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import re
 import sys
 import time
 import tomllib
 from pathlib import Path
+
+from privset.sets import files  # the standard library alone; what else is there is looked at first
 
 ROOT = Path(__file__).parents[2]
 NEEDED = (Path(__file__).parent / "packages.txt").read_text(encoding="utf-8").split()
@@ -22,21 +25,12 @@ def pins() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lines = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     lines += project["tool"]["uv"]["constraint-dependencies"]
-    return dict(
-        line.split("[")[0].split("==") if "[" not in line else (line.split("[")[0], line.split("==")[1]) for line in lines
-    )
-
-
-def keep(path: Path, content: dict | list) -> None:
-    """`path` is whole whenever this is killed: the old content or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    return dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)", line).groups() for line in lines)
 
 
 def kept(path: Path) -> list:
     """What an earlier run of the script left there."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return files.read_json(path) if path.exists() else []
 
 
 def environment(out: Path) -> None:
@@ -53,7 +47,7 @@ def environment(out: Path) -> None:
 
         found["cuda"] = torch.version.cuda
         found["cards"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    keep(out / "environment.json", found)
+    files.write_json(out / "environment.json", found)
     print(json.dumps(found))
     if missing:
         python = ".".join(platform.python_version_tuple()[:2])
@@ -64,12 +58,12 @@ def environment(out: Path) -> None:
         sys.exit(1)
 
 
-def data(folder: Path, files: Path | None, *, rehearse: bool) -> None:
+def data(folder: Path, given: Path | None, *, rehearse: bool) -> None:
     """MNIST from somebody's files, checked; to rehearse, scikit-learn's digits."""
     from privset.data import sources
 
     name, where = ("digits", ["packages"]) if rehearse else ("mnist", ["directory"])
-    sources.fetch(name, folder, sources=where, directory=files, timeout=5)
+    sources.fetch(name, folder, sources=where, directory=given, timeout=5)
 
 
 def settings(spc: int, *, rehearse: bool) -> None:
@@ -109,7 +103,7 @@ def steps(out: Path, *, rehearse: bool) -> None:
             for step in [step for step in calls if (step, width) not in done]:
                 measured = benchmarks.interleaved(calls[step], repeats=repeats, device=device)
                 rows += [{"step": step, "batch": batch, "width": width, **row} for row in measured]
-                keep(out / "steps.json", rows)
+                files.write_json(out / "steps.json", rows)
                 print(step, width, {row["program"]: round(row["seconds"], 5) for row in measured}, flush=True)
 
 
@@ -143,7 +137,7 @@ def evaluation(out: Path, made: Path, folder: Path, *, rehearse: bool) -> None:
             )
             told = {"network": network, "network_seed": seed, "device": device, "protocol": schedule.protocol}
             rows.append({**told, "seconds": time.monotonic() - begin, **row})
-            keep(out / "evaluation.json", rows)
+            files.write_json(out / "evaluation.json", rows)
             print(f"{network} {seed}: {row['test_accuracy']:.2f} %", flush=True)
 
 

@@ -65,6 +65,15 @@ def test_the_reports_first_table_has_the_network_that_there_is_and_every_size():
     assert "DP flow (10 per class)" in lines and "DP flow (1000 per class)" in lines
 
 
+def test_a_table_shows_what_its_csv_file_has(tmp_path):
+    """The mean of these is 63.550000000000004: rounded from that it would be 63.6, and from the file's 63.5500 it is 63.5."""
+    table = tables.comparison("table1", runs("psg", "10", "10", [[63.51, 63.57, 63.57]]), REPORTED, datasets=["mnist"])
+    formats.write(table, [tmp_path / "table1.csv"], preset="quick")
+    line = next(line for line in front.headline(front.read(tmp_path / "table1.csv")).splitlines() if '"PSG (spc=10)"' in line)
+    shown = table.shown[(table.shown.method == "PSG (spc=10)") & (table.shown.eps == "10")]["MNIST reproduced"].item()
+    assert shown.split(" ±")[0] == line.split('"')[-2] == "63.5"
+
+
 def number(frame, column, **keys):
     for key, value in keys.items():
         frame = frame[frame[key] == value]

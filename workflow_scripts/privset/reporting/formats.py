@@ -22,8 +22,12 @@ class Table:
     notes: tuple[str, ...]
 
 
+DIGITS = 4
+"""Decimals in CSV files. What a table shows is rounded from these, so that whoever reads the file finds the same."""
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    write_atomically(path, lambda stream: frame.to_csv(stream, index=False, float_format="%.4f"))
+    write_atomically(path, lambda stream: frame.to_csv(stream, index=False, float_format=f"%.{DIGITS}f"))
 
 
 def markdown(table: Table, *, preset: str) -> str:

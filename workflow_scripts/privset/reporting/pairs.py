@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from privset.reporting import dataset_title, method_title, sized_title
-from privset.reporting.formats import Table
+from privset.reporting.formats import DIGITS, Table
 from privset.sets.arrays import read_predictions
 from privset.sets.files import read_json
 
@@ -69,8 +69,8 @@ def table(metrics: list[Path], predictions: list[Path]) -> Table:
             )
     frame = pd.DataFrame(rows, columns=["dataset", "eps", "first", "second", "difference", "low", "high", "n"])
     shown = frame.assign(
-        difference=[f"{row.difference:+.1f}" for row in frame.itertuples()],
-        interval=[f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.itertuples()],
+        difference=[f"{row.difference:+.1f}" for row in frame.round(DIGITS).itertuples()],
+        interval=[f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.round(DIGITS).itertuples()],
     ).drop(columns=["low", "high"])
     return Table(
         name="table1_pairs",

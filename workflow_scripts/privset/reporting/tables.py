@@ -10,7 +10,7 @@ from scipy.stats import t
 from privset import PrivsetError
 from privset.jobs.rows import method_of
 from privset.reporting import DATASETS, METHODS, NETWORKS, dataset_title, is_small_set, method_title, row_title, sized_title
-from privset.reporting.formats import Table
+from privset.reporting.formats import DIGITS, Table
 from privset.sets.files import read_json
 
 
@@ -147,7 +147,7 @@ def comparison(table: str, metrics: pd.DataFrame, reported: pd.DataFrame, *, dat
     first, other = ("network", "epsilon") if table == "table2" else ("epsilon", "network")
     heads = [first, other] if frame[frame.epsilon != "inf"][other].nunique() > 1 else [first]
     shown: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in frame.itertuples():
+    for row in frame.round(DIGITS).itertuples():
         labels = {head: getattr(row, head) for head in heads}
         start = {"method": sized_title(row.method, row.spc)}
         start |= {head.replace("epsilon", "eps"): NETWORKS.get(label, label) for head, label in labels.items()}
@@ -185,7 +185,7 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
     sizes = list(dict.fromkeys(summary["size"]))
     for dataset in datasets:
         for method in sorted(set(summary.method), key=_row_order):
-            for row in summary[(summary.dataset == dataset) & (summary.method == method)].itertuples():
+            for row in summary[(summary.dataset == dataset) & (summary.method == method)].round(DIGITS).itertuples():
                 key = (dataset_title(dataset), row_title(method))
                 line = shown.setdefault(key, {f"spc={size}": "-" for size in sizes})
                 spread = "" if pd.isna(row.std) else f" ± {row.std:.1f}"
@@ -234,17 +234,18 @@ def ablation(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
         {"d": frame.dataset.map(datasets.index), "e": frame.epsilon.astype(float), "m": frame.method.map(_row_order)}
     )
     frame = frame.loc[rank.sort_values(["d", "e", "m"]).index].reset_index(drop=True)
+    rounded = list(frame.round(DIGITS).itertuples())
     shown = pd.DataFrame(
         {
             "dataset": [dataset_title(name) for name in frame.dataset],
             "eps": frame.epsilon,
             "row": frame.method.map(row_title),
-            "accuracy": [f"{row.accuracy:.1f}" + ("" if pd.isna(row.std) else f" ± {row.std:.1f}") for row in frame.itertuples()],
+            "accuracy": [f"{row.accuracy:.1f}" + ("" if pd.isna(row.std) else f" ± {row.std:.1f}") for row in rounded],
             "minus PSM": [
                 ""
                 if row.method == "psm"
                 else f"{row.difference:+.1f}" + ("" if pd.isna(row.half_interval) else f" ± {row.half_interval:.1f}")
-                for row in frame.itertuples()
+                for row in rounded
             ],
         }
     )
