@@ -29,6 +29,7 @@ try:
         schema=schema.current(),
         source=" + ".join(map(str, workflow.configfiles)) or "config.yaml",
     )
+    grids.check_schedules(config)
 except PrivsetError as error:
     raise WorkflowError(str(error)) from None
 

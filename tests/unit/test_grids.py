@@ -1,13 +1,17 @@
 """The grids are functions of the configuration: cells, runs of tables, overlays, schedules, and one line for what cannot be."""
 
 import copy
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from privset import PrivsetError
+from privset.jobs import config as config_module
 from privset.jobs import grids, needs
+from privset.networks import classifiers
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
 QUICK, PAPER = {"preset": "quick"}, {"preset": "paper"}
@@ -149,6 +153,27 @@ def test_schedules_by_the_size_of_the_set_and_the_network():
     for wrong, line in [("mlp+mlp", "networks = mlp[+]mlp: name each once"), ("mlp+x", "network = x: choose from convnet, len")]:
         with pytest.raises(PrivsetError, match=line):
             grids.schedules(config, {**CELL, "networks": wrong})
+
+
+@pytest.mark.parametrize(
+    ("kind", "schedule", "line"),
+    [
+        ("small_sets", {"default": {"seeds": 3}}, "convnet on small sets: give exactly one of epochs and steps"),
+        ("small_sets", {"default": {"steps": 3, "epochs": 3}}, "convnet on small sets: give exactly one of epochs and steps"),
+        ("large_sets", {"default": {"steps": 3, "width": 32}}, "lenet on large sets: width = 32, and it has one width alone"),
+        ("real_data", {"lenet": {"width": 8}}, "lenet on the real data: width = 8, and it has one width alone"),
+    ],
+)
+def test_a_schedule_that_cannot_run_is_refused_before_anything_is_computed(kind, schedule, line):
+    whole = {"small_up_to_spc": 10, "small_sets": {"default": {"steps": 5}}, "large_sets": {"default": {"steps": 9}}}
+    grids.check_schedules(edited(evaluation=whole))
+    with pytest.raises(PrivsetError, match=re.escape(f"presets.quick.evaluation: {line}")):
+        grids.check_schedules(edited(evaluation={**whole, kind: schedule}))
+
+
+def test_which_networks_take_a_width_is_read_from_their_source():
+    takes = {name: "width" in inspect.signature(make).parameters for name, make in classifiers.NETWORKS.items()}
+    assert config_module.networks() == takes
 
 
 def test_one_job_trains_the_first_network_and_one_all_others():

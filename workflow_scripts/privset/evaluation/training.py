@@ -50,7 +50,7 @@ class Schedule(Block):
     precision: Literal["float32", "bfloat16"] = "float32"
     """"bfloat16": matrix products in bfloat16 (autocast), where the processor has instructions for them."""
     width: Annotated[int, Field(ge=4)] | None = None
-    """Channels of the network's first layer (units of an MLP's), the later ones in proportion; null for the published number."""
+    """Channels of the network's first layer (units of an MLP's), the later ones in proportion. Without it, as published."""
     seeds: Count = 1
     """Networks trained on each set."""
 

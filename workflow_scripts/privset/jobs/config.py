@@ -296,7 +296,7 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
             raise PrivsetError(f"{source}: datasets.{name}.title = {title}: {titles[title]} is called so; give it another")
     known = {
         "dataset": [*DATASETS, *config.get("datasets", {})],
-        "network": network_names(),
+        "network": list(networks()),
         "preset": list(config["presets"]),
     }
 
@@ -318,13 +318,14 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
                 check("network", network, f"presets.{name}.evaluation.{kind}")
 
 
-def network_names() -> list[str]:
-    """The names in `classifiers.NETWORKS`, read from its source: importing it would import torch."""
+def networks() -> dict[str, bool]:
+    """The names in `classifiers.NETWORKS`, and whether each takes a `width`; from its source: importing it would import torch."""
     tree = ast.parse((Path(__file__).parents[1] / "networks" / "classifiers.py").read_text(encoding="utf-8"))
+    takes = {made.name: {each.arg for each in made.args.kwonlyargs} for made in tree.body if isinstance(made, ast.FunctionDef)}
     (registry,) = (
         node.value for node in tree.body if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "NETWORKS"
     )
-    return [key.value for key in registry.keys]
+    return {key.value: "width" in takes[made.id] for key, made in zip(registry.keys, registry.values, strict=True)}
 
 
 def epsilon_text(value: Any) -> str:

@@ -17,7 +17,7 @@ from privset import PrivsetError
 from privset.data.datasets import DATASETS, DESCRIPTION, FILES, base_name
 from privset.data.own import listed
 from privset.jobs import rows
-from privset.jobs.config import epsilon_text
+from privset.jobs.config import epsilon_text, networks
 
 Config = Mapping[str, Any]
 Cell = Mapping[str, str]
@@ -202,6 +202,24 @@ def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
         replaced = {"epochs", "steps"} if {"epochs", "steps"} & set(own) else set()
         schedule = {**{key: value for key, value in schedule.items() if key not in replaced}, **own}
     return schedule
+
+
+def check_schedules(config: Config) -> None:
+    """Raises PrivsetError for a network that would be trained for no length or for two, or at a width where it has one alone."""
+    takes_width = networks()
+    for name, preset in config["presets"].items():
+        large = preset["evaluation"]["small_up_to_spc"] + 1
+        kinds = [("1", "small sets"), (str(large), "large sets"), ("all", "the real data")]
+        for network, (spc, sets) in product(preset["networks"], kinds):
+            schedule = schedule_of(preset, network, spc=spc)
+            where = f"presets.{name}.evaluation: {network} on {sets}"
+            if ("epochs" in schedule) == ("steps" in schedule):
+                raise PrivsetError(f"{where}: give exactly one of epochs and steps")
+            if "width" in schedule and not takes_width[network]:
+                others = ", ".join(other for other in preset["networks"] if takes_width[other])
+                raise PrivsetError(
+                    f"{where}: width = {schedule['width']}, and it has one width alone; give it to {others} by name"
+                )
 
 
 def schedules(config: Config, cell: Cell) -> dict[str, dict[str, Any]]:
