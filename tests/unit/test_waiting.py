@@ -1,6 +1,9 @@
 """Nothing in PSG's loop makes the host wait for a graphics card: no number is read back, no shape depends on data. Seen on a CPU,
-in the form that runs on a card; `tests/gpu` looks again where there is one."""
+in the form that runs on a card; `tests/gpu` looks again where there is one, and at what goes to the card as well."""
 
+import contextlib
+
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,11 +29,31 @@ class NoWaiting(TorchDispatchMode):
         return operation(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize(
-    "waits", [lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: bool((x > 0).any())]
-)
+@contextlib.contextmanager
+def no_waiting():
+    """`NoWaiting`, and no tensor becomes Python's, numpy's or the CPU's: on a CPU these are not operations."""
+
+    def refused(name):
+        def read(tensor, *arguments, **options):
+            raise RuntimeError(f"{name}: the host would wait")
+
+        return read
+
+    with pytest.MonkeyPatch.context() as patch, NoWaiting():
+        for name in ("tolist", "numpy", "cpu", "__array__"):
+            patch.setattr(torch.Tensor, name, refused(name))
+        yield
+
+
+WAITS = [
+    *(lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: bool((x > 0).any())),
+    *(lambda x: x.tolist(), lambda x: x.numpy(), lambda x: x.cpu(), np.asarray, lambda x: float(x.sum().detach().cpu())),
+]
+
+
+@pytest.mark.parametrize("waits", WAITS)
 def test_what_waits_is_found(waits):
-    with NoWaiting(), pytest.raises(RuntimeError, match="the host would wait"):
+    with no_waiting(), pytest.raises(RuntimeError, match="the host would wait"):
         waits(torch.arange(3.0))
 
 
@@ -48,6 +71,6 @@ def test_the_loop_of_psg_never_waits(make_vault, monkeypatch):
         return made, vault.ledger.releases[0].count
 
     first, count = run()  # traces; and looks once whether gradients depend on places
-    with NoWaiting():
+    with no_waiting():
         again, _ = run()
     assert count == 8 and torch.equal(first, again)
