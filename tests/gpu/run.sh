@@ -30,7 +30,8 @@ trap '[ -z "$running" ] || { kill -TERM "$running" && wait "$running"; } 2>/dev/
 mkdir -p "$out"
 exec > >(tee -a "$out/run.log") 2>&1
 export PYTHONPATH=$PWD/workflow_scripts:$PWD/tests:$work/site PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$work/inductor
-[ -z "$rehearse" ] || export PRIVSET_REHEARSE=1
+# A rehearsal traces what a card would compile and does not make it into C++, which takes minutes beside other work.
+[ -z "$rehearse" ] || export PRIVSET_REHEARSE=1 TORCH_COMPILE_DISABLE=1
 
 left() { echo $((seconds - SECONDS)); }
 stage() { # stage NAME LIMIT COMMAND...: within LIMIT seconds and those that are left

@@ -73,7 +73,7 @@ def settings(spc: int, *, rehearse: bool) -> None:
     block = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["presets"]["paper"]["methods"]["psg"]
     values = {**block["config"], **block["by_spc"][spc]}
     if rehearse:
-        values |= {"iterations": 3, "outer": 2, "inner": 1, "batches": 2, "batch_size": 64, "width": 16, "compile": False}
+        values |= {"iterations": 3, "outer": 2, "inner": 1, "batches": 2, "batch_size": 64, "width": 16}
     print(" ".join(f"--set {key}={value}".lower() for key, value in values.items()))
 
 
@@ -95,10 +95,6 @@ def steps(out: Path, *, rehearse: bool) -> None:
                 "matching, 100 images": benchmarks.matching_step(images=100, width=width, device=device),
                 "training, 100 images": benchmarks.inner_step(images=100, width=width, device=device),
             }
-            if rehearse:  # compiling takes a minute here; on a card it is what is asked about
-                for programs in calls.values():
-                    programs[benchmarks.OURS] = programs["privset, not compiled"]
-                    programs.pop("not private, compiled", None)
             done = {(row["step"], row["width"]) for row in rows}
             for step in [step for step in calls if (step, width) not in done]:
                 measured = benchmarks.interleaved(calls[step], repeats=repeats, device=device)
