@@ -363,7 +363,8 @@ def test_batches_shrink_with_the_records_and_rates_stay():
 
 
 @pytest.mark.parametrize(
-    "name", ["psg", "dp_merf", "psm", "dpsgd", "dp_sinkhorn", "dp_swd", "dp_cgan", "dp_flow", "gs_wgan", "g_pate", "datalens"]
+    "name",
+    ["psg", "dp_merf", "psm", "taught", "dpsgd", "dp_sinkhorn", "dp_swd", "dp_cgan", "dp_flow", "gs_wgan", "g_pate", "datalens"],
 )
 def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
     """`asks` against the ledger of a run; and a method that takes less noise than it announces is not audited by its words."""
@@ -383,6 +384,8 @@ def test_the_plan_has_the_noise_that_the_method_really_takes(name, monkeypatch):
         ),
         "dpsgd": ({}, {"epochs": 1, "batch_size": 10, "width": 16}),
     }
+    config, releases = blocks["psm"]
+    blocks["taught"] = ({**config, "base_spc": 1}, {**releases, "teacher_steps": 3})
     config, releases = blocks[name]
     row = auditing.Row.of(name, config=config, releases=releases, spc=1, where="config.yaml")
     labels = torch.arange(60) % 10

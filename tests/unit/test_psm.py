@@ -290,12 +290,12 @@ def test_soft_labels_are_what_the_trained_networks_say(make_vault, count):
     statistics = psm_releases.release(vault, SMALL, run())
     config = psm.Config(iterations=4, first_iterations=3, tiles=count, soft_labels=0.25)
     images, labels = psm.synthesize(statistics, vault.facts, config, run(2))
-    soft = psm.soft_labels(statistics, images, labels, config)
+    soft = psm.soft_labels(statistics, images, labels, config, vault.facts)
     shown, classes = tiles.unpack(images, count), tiles.unpack_labels(labels, count)
     said = sum(F.softmax(network(shown), 1) for network in statistics.trained) / len(statistics.trained)
     assert soft.shape == (20 * count**2, 10) and torch.allclose(soft.sum(1), torch.ones(len(soft)))
     assert torch.allclose(soft, 0.25 * said + 0.75 * torch.eye(10)[classes], atol=1e-6)
-    assert psm.soft_labels(statistics, images, labels, config.model_copy(update={"soft_labels": 0.0})) is None
+    assert psm.soft_labels(statistics, images, labels, config.model_copy(update={"soft_labels": 0.0}), vault.facts) is None
 
 
 def test_soft_labels_need_trained_networks_and_a_share(make_vault):
@@ -303,4 +303,4 @@ def test_soft_labels_need_trained_networks_and_a_share(make_vault):
     statistics = psm_releases.release(vault, SMALL.model_copy(update={"trained_networks": 0}), run())
     config = psm.Config(iterations=2, first_iterations=2, soft_labels=1.0)
     with pytest.raises(PrivsetError, match="soft_labels need trained_networks"):
-        psm.soft_labels(statistics, *psm.synthesize(statistics, vault.facts, config, run(2)), config)
+        psm.soft_labels(statistics, *psm.synthesize(statistics, vault.facts, config, run(2)), config, vault.facts)

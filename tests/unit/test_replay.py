@@ -287,7 +287,8 @@ RELEASES = {
     },
     "dpsgd": {"epochs": 1, "batch_size": 4, "width": 16},
 }
-QUESTIONS = {"psg": 8, "dp_merf": 1, "pearl": 1, "psg_continual": 10, "dp_merf_continual": 5, "psm": 3, "dpsgd": 10}
+RELEASES["taught"] = {**RELEASES["psm"], "teacher_steps": 3}
+QUESTIONS = {"psg": 8, "dp_merf": 1, "pearl": 1, "psg_continual": 10, "dp_merf_continual": 5, "psm": 3, "taught": 6, "dpsgd": 10}
 QUESTIONS |= {"dp_cgan": 3, "dp_flow": 3, "dp_sinkhorn": 3, "dp_swd": 3}
 QUESTIONS |= {"gs_wgan": 3, "g_pate": 3, "datalens": 3, "pate_gan": 3}
 ENSEMBLED = ("gs_wgan", "g_pate", "datalens", "pate_gan")
@@ -310,7 +311,8 @@ def from_start_to_end(method: str):
 @pytest.mark.parametrize("method", QUESTIONS)
 @pytest.mark.parametrize("change", ["removed", "white", "black", "not a number"])
 def test_a_method_asks_nothing_that_moves_beyond_its_sensitivity(method, change, monkeypatch):
-    """The last two questions of PSM, and all but the first of PSG, are about networks that depend on the answers before."""
+    """The last two questions of PSM, and all but the first of PSG and of a teacher, are about networks that depend on the answers
+    before."""
     monkeypatch.setattr(psm_releases, "SCHEDULES", (1, 2))
     for place in PLACES:
         images = IMAGES.clone()

@@ -293,3 +293,35 @@ def test_parts_that_overlap_are_refused_before_any_record_is_touched(make_vault)
     assert vault.ledger.releases[0].count == 2
     with pytest.raises(ValueError, match="no parts"):
         vault.part((1, 2)).part((1,))
+
+
+def test_records_are_seen_through_a_public_function(make_vault, generator):
+    """The gradient of a linear layer at zero is 1 / classes - one-hot, times what the function shows; NaN counts nowhere."""
+    vault = make_vault(epsilon=math.inf)
+    images, labels = vault._Vault__images, vault._Vault__labels
+    images[3, 0, 0, 0] = float("nan")
+    vault._Vault__finite[3] = False
+    seen = vault.seen(lambda images: torch.cat([images[:, :, :7, :7], images[:, :, 7:14, :7]], 1), channels=2, size=7)
+    assert seen.facts.shape == (2, 7, 7)
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(98, 10, bias=False))
+    torch.nn.init.zeros_(head[1].weight)
+    (mean,) = seen.gradient_mean(head, sampling_rate=1.0, clip=100.0, noise_multiplier=1e-6)  # noise of 1e-4
+    keep = torch.arange(40) != 3
+    rows = torch.cat([images[keep, :, :7, :7], images[keep, :, 7:14, :7]], 1).flatten(1)
+    error = 0.1 - torch.nn.functional.one_hot(labels[keep], 10)
+    assert torch.allclose(mean * 40, error.T @ rows, atol=1e-3)
+    assert len(vault.ledger.releases) == 1  # one ledger
+
+
+MIXING = [lambda images: images - images.mean(0), lambda images: images.flip(0), lambda images: images.cumsum(0)]
+
+
+@pytest.mark.parametrize("function", MIXING)
+def test_a_function_that_mixes_records_shows_none(make_vault, function):
+    with pytest.raises(PrivsetError, match="depends on who else is there"):
+        make_vault(epsilon=1.0).seen(function, channels=1, size=28)
+
+
+def test_what_a_function_shows_has_the_announced_shape(make_vault):
+    with pytest.raises(ValueError, match="not \\(N, 1, 14, 14\\)"):
+        make_vault(epsilon=1.0).seen(lambda images: images, channels=1, size=14)

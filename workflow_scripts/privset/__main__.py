@@ -125,7 +125,7 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
 
     from privset.data import datasets, given
     from privset.evaluation import training
-    from privset.jobs import devices
+    from privset.jobs import devices, rows
     from privset.jobs.allocator import keep_freed_memory
     from privset.jobs.progress import Progress
     from privset.networks import classifiers
@@ -143,7 +143,8 @@ def evaluate(path: Path, data: Path, network: str, steps: int | None, precision:
     known = datasets.describe(path.parent) if own else given.description(data, None)
     test = datasets.scaled(*given.read(data, known, given.TEST))
     made = arrays.read_set(path, classes=known.classes, shape=known.shape)
-    schedule = training.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision)
+    augment = not rows.described(cell["method"]).labelled
+    schedule = training.Schedule(epochs=1000 if steps is None else None, steps=steps, precision=precision, augment=augment)
     accuracies = []
     with devices.device(gpu=True) as device:
         tensors = training.tensors(made, test, known, device)

@@ -51,6 +51,8 @@ class Schedule(Block):
     """"bfloat16": matrix products in bfloat16 (autocast), where the processor has instructions for them."""
     width: Annotated[int, Field(ge=4)] | None = None
     """Channels of the network's first layer (units of an MLP's), the later ones in proportion. Without it, as published."""
+    augment: bool = True
+    """Whether the images are transformed at random; not where a teacher gave its probabilities to the very image."""
     seeds: Count = 1
     """Networks trained on each set."""
 
@@ -71,6 +73,7 @@ class Schedule(Block):
             if value != Schedule.model_fields[name.replace(" ", "_")].default:
                 words.append(f"{name} {value:g}")
         words += [f"width {self.width}"] if self.width else []
+        words += [] if self.augment else ["not augmented"]
         return ", ".join(words) + (f" in {self.precision}" if self.precision != "float32" else "")
 
 
@@ -102,7 +105,7 @@ def train(
 
     `checkpoint` is offered a function that makes the state after each step; `restore` gives such a state back, or None.
     """
-    augment = AUGMENTATIONS[augmentation]
+    augment = AUGMENTATIONS[augmentation if schedule.augment else "none"]
     per_epoch = -(-len(images) // schedule.batch_size)
     if schedule.steps is not None:
         steps, drop_at = schedule.steps, schedule.steps // 2

@@ -204,8 +204,8 @@ def condense(
         job, ledger=certificates.ledger(stated), vault=None, belongs_to=belongs_to, certificate=statistics
     )
     images, labels = method.synthesize(released, facts, config, run)
-    soft_labels = method.soft_labels(released, images, labels, config)
-    write(output, images, labels, trajectory, facts, tiles=config.tiles, soft_labels=soft_labels)
+    soft_labels = method.soft_labels(released, images, labels, config, facts)
+    write(output, images, labels, trajectory, facts, tiles=getattr(config, "tiles", 1), soft_labels=soft_labels)
     made = certificates.post_processed(stated, Path(output["images"]), run=job.details)
     files.write_json(Path(output["certificate"]), made)
     file.delete()

@@ -103,6 +103,8 @@ class Evaluation(Block):
     """Likewise."""
     real_data: dict[str, Any] | None = None
     """What differs from `large_sets` for the real training data, by default and for a network."""
+    labelled_sets: dict[str, Any] | None = None
+    """Likewise, from either, for sets with a teacher's probabilities (`taught`)."""
 
 
 class EvaluationBenchmark(Block):
@@ -313,7 +315,7 @@ def validate(config: Mapping[str, Any], *, schema: Mapping[str, Any], source: st
         for method, block in {**preset["methods"], **preset.get("continual", {}).get("methods", {})}.items():
             for value in block.get("by_dataset", {}):
                 check("dataset", base_name(value, config.get("datasets", {})), f"presets.{name}.methods.{method}.by_dataset")
-        for kind in ("small_sets", "large_sets", "real_data"):
+        for kind in ("small_sets", "large_sets", "real_data", "labelled_sets"):
             for network in set(preset["evaluation"].get(kind, {})) - {"default"}:
                 check("network", network, f"presets.{name}.evaluation.{kind}")
 

@@ -189,13 +189,14 @@ def set_behind(config: Config, cell: Cell) -> dict[str, str]:
     return {"images": SET.format_map(cell), "certificate": CERTIFICATE.format_map(cell)}
 
 
-def schedule_of(preset: Config, network: str, *, spc: str) -> dict[str, Any]:
+def schedule_of(preset: Config, network: str, *, spc: str, labelled: bool = False) -> dict[str, Any]:
     """How a network is trained on sets of a size: the default of the size class, overlaid by the network's own entries; on the
-    real data, overlaid again by what differs for them."""
+    real data and on sets with a teacher's labels, overlaid again by what differs for them."""
     choose("network", network, list(preset["networks"]))
     evaluation = preset["evaluation"]
     small = spc != "all" and int(spc) <= evaluation["small_up_to_spc"]
-    kinds = [evaluation["small_sets" if small else "large_sets"], evaluation.get("real_data", {}) if spc == "all" else {}]
+    kinds = [evaluation["small_sets" if small else "large_sets"]]
+    kinds += [evaluation.get(name, {}) for name, there in (("real_data", spc == "all"), ("labelled_sets", labelled)) if there]
     schedule: dict[str, Any] = {}
     for own in (kind[name] for kind in kinds for name in ("default", network) if name in kind):
         # An entry that counts epochs replaces one that counts steps, and the other way round.
@@ -209,9 +210,10 @@ def check_schedules(config: Config) -> None:
     takes_width = networks()
     for name, preset in config["presets"].items():
         large = preset["evaluation"]["small_up_to_spc"] + 1
-        kinds = [("1", "small sets"), (str(large), "large sets"), ("all", "the real data")]
-        for network, (spc, sets) in product(preset["networks"], kinds):
-            schedule = schedule_of(preset, network, spc=spc)
+        kinds = [("1", False, "small sets"), (str(large), False, "large sets"), ("all", False, "the real data")]
+        kinds += [(str(large), True, "labelled sets")]
+        for network, (spc, labelled, sets) in product(preset["networks"], kinds):
+            schedule = schedule_of(preset, network, spc=spc, labelled=labelled)
             where = f"presets.{name}.evaluation: {network} on {sets}"
             if ("epochs" in schedule) == ("steps" in schedule):
                 raise PrivsetError(f"{where}: give exactly one of epochs and steps")
@@ -228,7 +230,8 @@ def schedules(config: Config, cell: Cell) -> dict[str, dict[str, Any]]:
     names = cell["networks"].split("+")
     if len(set(names)) < len(names):
         raise PrivsetError(f"networks = {cell['networks']}: name each once")
-    return {name: schedule_of(preset_of(config, cell), name, spc=cell["spc"]) for name in names}
+    labelled = rows.described(cell["method"]).labelled
+    return {name: schedule_of(preset_of(config, cell), name, spc=cell["spc"], labelled=labelled) for name in names}
 
 
 def together(networks: Sequence[str]) -> list[str]:

@@ -27,6 +27,8 @@ class Method:
     releases: str | None = None
     """The module of `methods/` whose `release` asks all there is to ask of the private data, once for the sets of every size;
     None: the making of each set asks for itself."""
+    labelled: bool = False
+    """Its sets come with a teacher's probabilities, and networks are trained on them by `labelled_sets`."""
     tasks: bool = False
     """For classes that arrive task by task: its block stands under `continual`."""
 

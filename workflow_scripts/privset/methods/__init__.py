@@ -17,7 +17,7 @@ One whose releases do not depend on the size of the set names in `METHOD.release
 and has itself, unless what was released is all that it makes (a classifier),
 
 - `Statistics` and `Config`, and `synthesize(statistics, facts, config, run) -> (images, labels)`, which is post-processing;
-- `soft_labels(statistics, images, labels, config)`, probabilities for the finished set's training images, or None.
+- `soft_labels(statistics, images, labels, config, facts)`, probabilities for the finished set's training images, or None.
 """
 
 from __future__ import annotations

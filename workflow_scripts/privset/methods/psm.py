@@ -40,8 +40,8 @@ SURROGATE_ITERATIONS = (400, 800)
 """Images per class of the set that stands for the records in unrolled steps, and what they match in turn: features, then both."""
 
 
-class Config(Block):
-    """How a set is computed from the releases."""
+class Matching(Block):
+    """How the released statistics are matched."""
 
     iterations: Count = 1800
     """Steps that match features and gradients."""
@@ -51,6 +51,13 @@ class Config(Block):
     """Share of the iterations that match features, the others match gradients."""
     learning_rate: Positive = 0.05
     """Of Adam on the pixels."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' passes over the set; "bfloat16" takes half the time from a few hundred images on. Releases are float32."""
+
+
+class Config(Matching):
+    """How a set is computed from the releases."""
+
     tiles: Count = 1
     """2: every stored image holds 2 x 2 training images at half the resolution (`sets.tiles`); a variant, not the method."""
     soft_labels: Share = 0.0
@@ -60,8 +67,6 @@ class Config(Block):
     For one image per class; ten gain nothing."""
     unrolled_learning_rate: Positive = 0.02
     """Of Adam in these steps."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks' passes over the set; "bfloat16" takes half the time from a few hundred images on. Releases are float32."""
 
 
 def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: Run) -> tuple[Tensor, Tensor]:
@@ -128,7 +133,7 @@ def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: 
     return state["set"], labels
 
 
-def soft_labels(statistics: Statistics, images: Tensor, labels: Tensor, config: Config) -> Tensor | None:
+def soft_labels(statistics: Statistics, images: Tensor, labels: Tensor, config: Config, facts: PublicFacts) -> Tensor | None:
     """(N * tiles^2, classes): the probabilities that the trained networks give a finished set's training images, on average,
     mixed with their classes; None for hard labels. The networks were trained on the first set, so this too is post-processing."""
     if not config.soft_labels:

@@ -84,14 +84,16 @@ def training_steps(config: ReleaseConfig) -> list[int]:
     return [SCHEDULES[index * len(SCHEDULES) // config.trained_networks] for index in range(config.trained_networks)]
 
 
-def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int]) -> list[Asked]:
-    """Features once, and in each round the gradients."""
+def asks(config: ReleaseConfig, records: Callable[[tuple[int, ...] | None], int], share: float = 1.0) -> list[Asked]:
+    """Features once, and in each round the gradients, for a share of the budget."""
     features = math.sqrt(config.random_networks * (1 + config.count_weight**2))
     if not config.trained_networks:
-        return [Asked(mechanism="feature_sums", sensitivity=features, count=1)]
-    errors, share = config.error_clip * math.sqrt(config.trained_networks), config.first_share
-    first = Asked(mechanism="feature_sums", sensitivity=features, count=1, share=share)
-    return [first, Asked(mechanism="feature_sums", sensitivity=errors, count=config.rounds, share=1 - share)]
+        return [Asked(mechanism="feature_sums", sensitivity=features, count=1, share=share)]
+    errors, first = config.error_clip * math.sqrt(config.trained_networks), config.first_share
+    return [
+        Asked(mechanism="feature_sums", sensitivity=features, count=1, share=share * first),
+        Asked(mechanism="feature_sums", sensitivity=errors, count=config.rounds, share=share * (1 - first)),
+    ]
 
 
 def _trained_on(
@@ -115,11 +117,12 @@ def _trained_on(
     return made
 
 
-def release(vault: Vault, config: ReleaseConfig, run: Run) -> Statistics:
-    """The releases, and what is computed between them. They spend the vault's whole budget together, exactly."""
+def release(vault: Vault, config: ReleaseConfig, run: Run, share: float = 1.0) -> Statistics:
+    """The releases, and what is computed between them. They spend that share of the vault's budget together, exactly."""
     facts = vault.facts
     # mu^2 = 1 / noise multiplier^2 adds up (Dong, Roth and Su 2019).
-    first_noise, *later_noise = (asked.noise_multiplier(vault.ledger) for asked in asks(config, lambda part: facts.records))
+    asked_for = asks(config, lambda part: facts.records, share)
+    first_noise, *later_noise = (asked.noise_multiplier(vault.ledger) for asked in asked_for)
     random = [matching_network(facts, config.width, run.generator) for _ in range(config.random_networks)]
     chunks = -(-facts.records // CHUNK)
     steps = sum(training_steps(config))

@@ -92,7 +92,7 @@ def generate() -> dict[str, Any]:
             "additionalProperties": False,
         }
     _hyper_parameters("schedule", Schedule, definitions)
-    for kind, needed in (("small_sets", ["default"]), ("large_sets", ["default"]), ("real_data", [])):
+    for kind, needed in (("small_sets", ["default"]), ("large_sets", ["default"]), ("real_data", []), ("labelled_sets", [])):
         definitions["Evaluation"]["properties"][kind] |= {
             "required": needed,
             "propertyNames": {"pattern": NAME},

@@ -28,6 +28,8 @@ def rows_of_batch(images: Tensor, labels: Tensor, mask: Tensor, *, size: int | N
     zeros, of class 0, and have presence 0. A batch that is larger loses its last records.
     """
     if size is None:
+        if mask.all():  # a pass over all records, which may be many gigabytes
+            return images, labels, images.new_ones(len(images))
         rows = mask.nonzero().squeeze(1)
         return images[rows], labels[rows], images.new_ones(len(rows))
     rows = torch.nonzero_static(mask, size=size, fill_value=-1).squeeze(1)

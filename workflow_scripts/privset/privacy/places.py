@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from privset import PrivsetError
 from privset.data.datasets import PublicFacts
@@ -21,6 +22,12 @@ from privset.privacy.gradients import (
 )
 
 _PLACES: dict[tuple, bool] = {}
+
+
+def _waves(count: int, facts: PublicFacts, device: torch.device) -> Tensor:
+    """Public images."""
+    numbers = torch.arange(count * math.prod(facts.shape), device=device, dtype=torch.float32)
+    return (numbers * math.sqrt(2)).sin().view(count, *facts.shape)
 
 
 def depends_on_place(
@@ -45,8 +52,7 @@ def depends_on_place(
     if key not in _PLACES:
         numbers = sum(parameter.numel() for parameter in released(network, weights_only=weights_only))
         size = largest_micro_batch(network, numbers, device) if device.type == "cpu" else 64
-        pixels = torch.arange(size * math.prod(facts.shape), device=device, dtype=torch.float32)
-        images = (pixels * math.sqrt(2)).sin().view(size, *facts.shape)
+        images = _waves(size, facts, device)
         record, others = images[:1], images[1:]
         labels = torch.zeros(size, dtype=torch.int64, device=device)
         places = [
@@ -73,6 +79,23 @@ def depends_on_place(
             differs = differs or any(not torch.equal(seen[0], other) for other in seen[1:])
         _PLACES[key] = differs
     return _PLACES[key]
+
+
+def check_function(function: Callable[[Tensor], Tensor], facts: PublicFacts, device: torch.device) -> None:
+    """Raises PrivsetError if what a function makes of an image has other bits beside other images, or in another place."""
+    key = (getattr(function, "__code__", function), facts.shape, device.type, torch.get_num_threads())
+    if key not in _PLACES:
+        record, *others = _waves(64, facts, device).split(1)
+        alone = function(record)
+        _PLACES[key] = any(
+            not torch.equal(alone, function(torch.cat([*others[:place], record, *others[place : rows - 1]]))[place : place + 1])
+            for rows in (64, 63, 33)
+            for place in (0, 1, rows // 2, rows - 1)
+        )
+    if _PLACES[key]:
+        raise PrivsetError(
+            "on this machine what the records are turned into depends on who else is there, which no sensitivity could count"
+        )
 
 
 def check_places(

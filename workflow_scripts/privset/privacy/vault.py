@@ -1,8 +1,7 @@
 """The only door to private data.
 
-A `Vault` holds the private images and labels of one job and a privacy budget. Methods keep no record; they ask for releases. Each
-states its sensitivity, is charged to the ledger *before* a record is touched (or refused with `BudgetExceeded`), clips, adds its
-noise, and only then returns.
+A `Vault` holds the private images and labels of one job and a privacy budget. Methods keep none; they ask for releases. Each is
+charged to the ledger *before* a record is touched, or refused (`BudgetExceeded`), clips, adds its noise, and only then returns.
 
 Public, in `data.datasets.PublicFacts`, are the number of records, the classes, the image shape and the published normalisation
 constants, and nothing else. Class counts are not.
@@ -28,19 +27,13 @@ from privset.privacy.batches import check_clip, room, rows_of_batch
 from privset.privacy.ensembles import Ensemble
 from privset.privacy.gradients import Inputs, Loss, clipped_gradient_sum, cross_entropy, cut, plain, released
 from privset.privacy.ledger import Ledger, Relation, Release, check_delta
-from privset.privacy.places import check_places
+from privset.privacy.places import check_function, check_places
 
 
 class Vault:
-    """Private images and labels behind a budget.
-
-    Args:
-        images: (N, C, H, W) in normalised units, on the device on which releases are computed.
-        labels: (N,) int64 in [0, classes).
-        facts: what is public; `facts.records` must be N.
-        epsilon, delta: the budget; epsilon may be infinite (non-private rows).
-        accountant: by which it is spent.
-        key: of the noise and of the batches (`noise.fresh_key`, `noise.key_of`).
+    """Private images (N, C, H, W), in normalised units on the device on which releases are computed, and labels (N,) int64,
+    behind a budget of epsilon (infinite for non-private rows) and delta, spent by an accountant. `facts` are public, and have N
+    records; `key` is that of the noise and of the batches (`noise.fresh_key`, `noise.key_of`).
     """
 
     def __init__(
@@ -92,6 +85,22 @@ class Vault:
             part.__labels = (part.__labels[:, None] == chosen).int().argmax(1)
             part.facts = replace(part.facts, classes=len(classes))
         return part
+
+    def seen(self, function: Callable[[Tensor], Tensor], *, channels: int, size: int) -> Vault:
+        """The same records as a public function shows them, computed once: (N, channels, size, size). Key and ledger are shared.
+
+        `function` takes images (B, C, H, W) in normalised units, each by itself, so that to add or remove a record is to add or
+        remove its row; PrivsetError for one that does not (`places`). A record with NaN or infinity counts nowhere.
+        """
+        check_function(function, self.facts, self.device)
+        view = copy.copy(self)
+        view.facts = replace(self.facts, channels=channels, size=size)
+        with torch.no_grad():
+            view.__images = function(torch.where(self.__finite.view(-1, 1, 1, 1), self.__images, 0))
+        if (shape := view.__images.shape) != (len(self.__images), *view.facts.shape):
+            raise ValueError(f"the function of images gives {tuple(shape)}, not (N, {channels}, {size}, {size})")
+        view.__finite = self.__finite & torch.isfinite(view.__images).flatten(1).all(1)
+        return view
 
     def _charge(
         self, mechanism: str, event: dp_accounting.DpEvent, relation: Relation | None, sensitivity: float, dimension: int
@@ -162,10 +171,10 @@ class Vault:
         clipped to L2 norm `clip`; the sum gets Gaussian noise of standard deviation `noise_multiplier * clip` and is divided
         by the *expected* batch size, which is public. An empty batch releases pure noise. Neighbours: add or remove one.
 
-        The network is given `inputs(images, labels)`, and its outputs and the labels go into `loss`, (B,). Both must take each
-        record by itself. `weights_only` releases the kernels' and matrices' gradients alone, and clips those alone. `compile`
-        compiles the computation. Returns one tensor per released parameter, in `network.parameters()` order. Raises
-        BudgetExceeded before sampling, and PrivsetError for gradients that depend on a record's place (`places`).
+        The network is given `inputs(images, labels)`, and its outputs and the labels go into `loss`, (B,), each record by itself.
+        `weights_only` releases (and clips) the kernels' and matrices' gradients alone. `compile` compiles the computation.
+        Returns a tensor per released parameter, in the network's order. Raises BudgetExceeded before sampling, and PrivsetError
+        for gradients that depend on a record's place (`places`).
         """
         check_clip(clip)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
@@ -201,18 +210,15 @@ class Vault:
 
         `features` maps (B, C, H, W) normalised images and their (B,) labels to (B, dimension), each row from its own record
         alone; rows longer than `clip` in L2 are scaled down to it, and rows with NaN or infinity count as zeros. It is called
-        with at most `chunk` records at a time, as many each time, or one less. A record touches one class's sum, so the
-        sensitivity is `clip` for adding or removing one, and `2 * clip` for replacing one (by another of any class), and what
-        rounding adds (`noise`). The noise has standard deviation `noise_multiplier` times the sensitivity.
-
-        Returns (classes, dimension). Raises BudgetExceeded before any feature is computed.
+        with at most `chunk` records, as many each time, or one less. A record touches one class's sum, so the sensitivity is
+        `clip` for adding or removing one, `2 * clip` for replacing one (by one of any class), and what rounding adds (`noise`).
+        Noise is `noise_multiplier` times that. Returns (classes, dimension). Raises BudgetExceeded before any is computed.
         """
         check_clip(clip)
         if not 8 <= chunk <= 1024:
             raise ValueError(f"chunk = {chunk}: the proof in privacy/noise.py is for 8 to 1,024")
         sensitivity = {"add-or-remove-one": clip, "replace-one": 2 * clip}[relation] * (1 + noise.ROUNDING)
-        event = accounting.gaussian_event(noise_multiplier=noise_multiplier)
-        classes = self.facts.classes
+        event, classes = accounting.gaussian_event(noise_multiplier=noise_multiplier), self.facts.classes
         release = self._charge("feature_sums", event, relation, sensitivity, classes * dimension)
         sums = torch.zeros(classes, dimension, device=self.device, dtype=torch.float64)
         parts = max(1, -(-self.facts.records // chunk))
@@ -237,10 +243,9 @@ class Vault:
         which are zeros, and gives (dimension,). It may mix the records as it likes; B may be 0, and a vector with NaN or
         infinity counts as zeros. What it leaves behind elsewhere, in a generator for instance, must not depend on the batch.
 
-        Neighbours: add or remove one. Nothing is known of how far one record moves the vector but that it stays within the ball
-        of radius `clip`, so the sensitivity is the diameter, 2 * clip. Noise of standard deviation `noise_multiplier` times that.
-
-        Returns (dimension,). Raises BudgetExceeded before sampling, and ValueError for a result of another shape.
+        Neighbours: add or remove one. All that is known of the vector is that it stays within the ball of radius `clip`, so the
+        sensitivity is the diameter, 2 * clip, and the noise `noise_multiplier` times that. Returns (dimension,). Raises
+        BudgetExceeded before sampling, and ValueError for a result of another shape.
         """
         check_clip(clip)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
@@ -260,7 +265,7 @@ class Vault:
         clip: float,
         noise_multiplier: float,
     ) -> Tensor:
-        """The records of a fresh Poisson batch one by one, seen along a few directions, in random order, with noise.
+        """The records of a fresh Poisson batch one by one, along a few directions, in random order, with noise.
 
         `rows` maps images (B, C, H, W) and labels (B,) to (B, d), each row from its own record alone, to the same bits whoever
         else is there; rows longer than `clip` in L2 are scaled down to it, and rows with NaN count as zeros. They are multiplied
@@ -274,14 +279,12 @@ class Vault:
         bits where a row more is there, in all by d sqrt(k room) 2^-52 of `clip` (Higham 2002, section 3.5), which is within what
         ROUNDING adds while d sqrt(k room) is below 2^33.
 
-        Returns (room, classes, k). Raises BudgetExceeded before sampling, and ValueError for directions that are not orthonormal.
-        """
+        Returns (room, classes, k). Raises BudgetExceeded before sampling, ValueError for directions that are not orthonormal."""
         check_clip(clip)
-        count, classes = directions.shape[1], self.facts.classes
+        count, classes, size = directions.shape[1], self.facts.classes, room(sampling_rate, self.facts.records)
         gram = directions.T @ directions
         if gram.dtype != torch.float64 or not torch.linalg.matrix_norm(gram - torch.eye(count).to(gram)) <= 1e-9:
             raise ValueError("directions must be float64 with orthonormal columns (to 1e-9)")
-        size = room(sampling_rate, self.facts.records)
         event = accounting.gaussian_event(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate)
         release = self._charge("projected_rows", event, "add-or-remove-one", clip * (1 + noise.ROUNDING), size * classes * count)
         images, labels, present = (part[:size] for part in self._poisson_batch(sampling_rate))
@@ -343,6 +346,5 @@ class Vault:
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """All images and labels as they are: the non-private rows. Refused under any finite budget."""
-        event = dp_accounting.NonPrivateDpEvent()
-        self._charge("everything", event, None, math.inf, self.__images.numel())
+        self._charge("everything", dp_accounting.NonPrivateDpEvent(), None, math.inf, self.__images.numel())
         return self.__images, self.__labels

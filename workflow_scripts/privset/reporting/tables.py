@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from privset import PrivsetError
-from privset.jobs.rows import method_of
+from privset.jobs.rows import described, method_of
 from privset.reporting import DATASETS, METHODS, NETWORKS, dataset_title, is_small_set, method_title, row_title, sized_title
 from privset.reporting.formats import DIGITS, Table
 from privset.sets.files import read_json
@@ -107,13 +107,14 @@ NOTES = {
 def _protocols(metrics: pd.DataFrame) -> str:
     """How the networks behind a table were trained, by the sizes of the sets."""
     by_protocol: dict[tuple[str, str], list[str]] = {}
+    labelled = metrics.method.map(lambda row: described(row).labelled)
     order = list(dict.fromkeys([*NETWORKS, *sorted(metrics.network.unique())]))  # one's own come last
-    for (network, protocol), images in metrics.groupby(["network", "protocol"]).images:
+    for (network, protocol, taught), images in metrics.groupby(["network", "protocol", labelled]).images:
         low, high = images.min(), images.max()
-        sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        sizes = (f"{low:,}" if low == high else f"{low:,} to {high:,}") + " images" + " with a teacher's labels" * taught
         by_protocol.setdefault((protocol, sizes), []).append(network)
     rules = [
-        f"{', '.join(NETWORKS.get(name, name) for name in sorted(names, key=order.index))}: {protocol} for {sizes} images"
+        f"{', '.join(NETWORKS.get(name, name) for name in sorted(names, key=order.index))}: {protocol} for {sizes}"
         for (protocol, sizes), names in by_protocol.items()
     ]
     return (
@@ -201,8 +202,8 @@ def storage(metrics: pd.DataFrame, *, datasets: list[str]) -> Table:
         notes=(
             f"Mean ± standard deviation over sets, or over the networks of one set; n (sets x networks): {', '.join(counts)}.",
             _protocols(metrics),
-            "A generator's sizes below its own are the first images per class of its one set; PSG is run for each "
-            "size; PSM computes every size from the same releases. '-': the method does not give such a size in this preset.",
+            "A generator's sizes below its own are the first images per class of its one set; PSG is run for each size; "
+            "PSM and Taught compute every size from the same releases. '-': the method does not give such a size in this preset.",
         ),
     )
 
