@@ -258,6 +258,7 @@ def test_several_networks_interrupted_end_with_the_same_numbers(tmp_path):
         ({"epochs": 1000, "width": 32}, "1,000 epochs of 256 at 0.01, width 32"),
         ({"epochs": 1000, "precision": "bfloat16"}, "1,000 epochs of 256 at 0.01 in bfloat16"),
         ({"epochs": 1000, "weight_decay": 0.0}, "1,000 epochs of 256 at 0.01, weight decay 0"),
+        ({"epochs": 1000, "augment": False}, "1,000 epochs of 256 at 0.01, not augmented"),
     ],
 )
 def test_only_the_reference_programs_schedule_is_called_psg(schedule, protocol):

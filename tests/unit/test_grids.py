@@ -149,6 +149,11 @@ def test_schedules_by_the_size_of_the_set_and_the_network():
     config["presets"]["quick"]["evaluation"]["real_data"] = {"default": {"seeds": 3}, "mlp": {"epochs": 2}}
     assert grids.schedules(config, real) == {"lenet": {"steps": 9, "seeds": 3}, "mlp": {"seeds": 3, "epochs": 2}}
     assert grids.schedules(config, {**CELL, "spc": "11"}) == {"mlp": {"steps": 9}}
+    config["presets"]["quick"]["evaluation"]["labelled_sets"] = {"default": {"steps": 4, "augment": False}}
+    labelled = {**CELL, "method": "taught", "spc": "11", "networks": "lenet+mlp"}
+    config["presets"]["quick"]["methods"]["taught"] = {"spc": [11]}
+    assert grids.schedules(config, labelled) == {name: {"steps": 4, "augment": False} for name in ("lenet", "mlp")}
+    assert grids.schedules(config, {**CELL, "spc": "11"}) == {"mlp": {"steps": 9}}
     assert grids.snapshot_schedule(config, {**CELL, "network": "mlp", "spc": "1000"}) == mlp
     for wrong, line in [("mlp+mlp", "networks = mlp[+]mlp: name each once"), ("mlp+x", "network = x: choose from convnet, len")]:
         with pytest.raises(PrivsetError, match=line):
@@ -162,6 +167,7 @@ def test_schedules_by_the_size_of_the_set_and_the_network():
         ("small_sets", {"default": {"steps": 3, "epochs": 3}}, "convnet on small sets: give exactly one of epochs and steps"),
         ("large_sets", {"default": {"steps": 3, "width": 32}}, "lenet on large sets: width = 32, and it has one width alone"),
         ("real_data", {"lenet": {"width": 8}}, "lenet on the real data: width = 8, and it has one width alone"),
+        ("labelled_sets", {"lenet": {"width": 8}}, "lenet on labelled sets: width = 8, and it has one width alone"),
     ],
 )
 def test_a_schedule_that_cannot_run_is_refused_before_anything_is_computed(kind, schedule, line):

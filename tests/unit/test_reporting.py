@@ -263,6 +263,12 @@ def test_the_storage_table_shows_every_size_and_names_the_protocols():
     assert "ConvNet: psg in 14335 steps for 60,000 images" in " ".join(table.notes)
 
 
+def test_a_footnote_says_which_protocol_is_that_of_a_teachers_labels():
+    frames = [runs("dp_merf", "10", "10", [[70.0]]), runs("taught", "10", "10", [[85.0]]).assign(protocol="9 steps of 5 at 0.1")]
+    (note,) = [each for each in tables.storage(pd.concat(frames), datasets=["mnist"]).notes if "9 steps" in each]
+    assert "ConvNet: psg for" in note and "9 steps of 5 at 0.1 for 100 images with a teacher's labels" in note
+
+
 def test_the_confusion_matrix_is_drawn_for_any_number_of_classes(tmp_path):
     labels = np.repeat(np.arange(3), 10)
     predicted = np.stack([labels, (labels + 1) % 3])

@@ -89,14 +89,14 @@ class Vault:
     def seen(self, function: Callable[[Tensor], Tensor], *, channels: int, size: int) -> Vault:
         """The same records as a public function shows them, computed once: (N, channels, size, size). Key and ledger are shared.
 
-        `function` takes images (B, C, H, W) in normalised units, each by itself, so that to add or remove a record is to add or
-        remove its row; PrivsetError for one that does not (`places`). A record with NaN or infinity counts nowhere.
-        """
+        `function` takes images (B, C, H, W) in normalised units, each by itself, or PrivsetError is raised (`places`): to add or
+        remove a record is to add or remove its row. A record with NaN or infinity counts nowhere."""
         check_function(function, self.facts, self.device)
         view = copy.copy(self)
         view.facts = replace(self.facts, channels=channels, size=size)
         with torch.no_grad():
-            view.__images = function(torch.where(self.__finite.view(-1, 1, 1, 1), self.__images, 0))
+            images = torch.where(self.__finite.view(-1, 1, 1, 1), self.__images, 0)
+            view.__images = torch.cat([function(part) for part in images.split(1024)])
         if (shape := view.__images.shape) != (len(self.__images), *view.facts.shape):
             raise ValueError(f"the function of images gives {tuple(shape)}, not (N, {channels}, {size}, {size})")
         view.__finite = self.__finite & torch.isfinite(view.__images).flatten(1).all(1)
