@@ -38,8 +38,8 @@ class Config(psm.Matching):
 
     base_spc: Count = 50
     """PSM's images per class."""
-    temperature: Positive = 5.0
-    """Of the probabilities: the teacher's scores are divided by it. A network learns them at the same temperature."""
+    temperature: Positive = 2.0
+    """Of the probabilities: the teacher's scores are divided by it."""
 
 
 def probabilities(statistics: Statistics, pixels: Tensor, temperature: float) -> Tensor:
