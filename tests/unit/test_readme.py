@@ -70,6 +70,12 @@ def test_psms_full_size_is_the_published_sets(dataset, epsilon):
     assert row[header.index(f"{dataset_title(dataset)}, eps = {epsilon}")] == spread([runs(path) for path in sets])
 
 
+def test_taughts_row_is_the_published_runs():
+    (header, row) = next(table for table in tables() if table[0][0].startswith("Taught, 10,000 images"))
+    found = runs(PUBLISHED / "taught" / "fashion_mnist_eps1_seed0" / "spc1000" / "convnet.json")
+    assert len(found) == 3 and row[header.index("FashionMNIST, eps = 1")] == spread([found])
+
+
 def test_the_papers_cell_is_the_published_one():
     (found,) = PUBLISHED.glob("paper/mnist_psg*/convnet.json")
     assert f"**{spread([runs(found)])}** where the paper reports 81.4" in README
