@@ -10,7 +10,7 @@ import torch
 import privset
 from privset import PrivsetError
 from privset.networks import classifiers
-from privset.privacy import accounting, gradients, noise
+from privset.privacy import accounting, gradients, noise, places
 from privset.privacy.ledger import BudgetExceeded
 
 
@@ -320,6 +320,23 @@ MIXING = [lambda images: images - images.mean(0), lambda images: images.flip(0),
 def test_a_function_that_mixes_records_shows_none(make_vault, function):
     with pytest.raises(PrivsetError, match="depends on who else is there"):
         make_vault(epsilon=1.0).seen(function, channels=1, size=28)
+
+
+def test_each_function_is_looked_at_with_as_many_images_as_it_will_be_shown(make_vault):
+    """Two closures of one code, of which the second mixes records; and no call with more images than were looked at."""
+    vault, sizes = make_vault(records=150), []
+
+    def through(mix):
+        def function(images):
+            sizes.append(len(images))
+            return mix(images)
+
+        return function
+
+    vault.seen(through(lambda images: 2 * images), channels=1, size=28)
+    assert max(sizes) == places.AT_ONCE and sizes[-3:] == [64, 64, 22]
+    with pytest.raises(PrivsetError, match="depends on who else is there"):
+        vault.seen(through(lambda images: images.flip(0)), channels=1, size=28)
 
 
 def test_what_a_function_shows_has_the_announced_shape(make_vault):

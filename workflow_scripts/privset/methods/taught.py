@@ -50,7 +50,7 @@ def probabilities(statistics: Statistics, pixels: Tensor, temperature: float) ->
 
 def _draw(kind: str, base: Tensor, facts: PublicFacts, generator: torch.Generator) -> Tensor:
     """(CHUNK, C, H, W) pixels in [0, 1] of one kind, from base images in normalised units."""
-    device, shape = base.device, {"channels": facts.channels, "size": facts.size}
+    device = base.device
 
     def some() -> Tensor:
         chosen = torch.randint(len(base), (CHUNK,), generator=generator, device=device)
@@ -59,15 +59,15 @@ def _draw(kind: str, base: Tensor, facts: PublicFacts, generator: torch.Generato
     weight = torch.rand(CHUNK, 1, 1, 1, generator=generator, device=device)
     if kind == "mixed":
         return torch.lerp(some(), some(), weight)
-    shapes = leaves.draw(CHUNK, **shape, generator=generator)
+    shapes = leaves.draw(CHUNK, channels=facts.channels, size=facts.size, generator=generator)
     return shapes if kind == "leaves" else torch.lerp(some(), shapes, COVER * weight)
 
 
 def synthesize(statistics: Statistics, facts: PublicFacts, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     """`run.spc` images of each class that the teacher finds likeliest; of a class that it hardly ever does, those to which it
     gives most. No access to data."""
-    block = {name: getattr(config, name) for name in psm.Matching.model_fields}
-    base = psm.synthesize(statistics.base, facts, psm.Config(**block), replace(run, spc=config.base_spc))[0]
+    matching = psm.Config.model_validate(config.model_dump(include=set(psm.Matching.model_fields)))
+    base = psm.synthesize(statistics.base, facts, matching, replace(run, spc=config.base_spc))[0]
     labels = run.balanced_labels(facts.classes)
     images = labels.new_zeros(len(labels), *facts.shape, dtype=torch.float32)
     filled, draws = [0] * facts.classes, 0

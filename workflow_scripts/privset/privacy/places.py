@@ -21,6 +21,8 @@ from privset.privacy.gradients import (
     released,
 )
 
+AT_ONCE = 64
+"""Images that the vault shows a function at a time: as many as were looked at."""
 _PLACES: dict[tuple, bool] = {}
 
 
@@ -82,17 +84,15 @@ def depends_on_place(
 
 
 def check_function(function: Callable[[Tensor], Tensor], facts: PublicFacts, device: torch.device) -> None:
-    """Raises PrivsetError if what a function makes of an image has other bits beside other images, or in another place."""
-    key = (getattr(function, "__code__", function), facts.shape, device.type, torch.get_num_threads())
-    if key not in _PLACES:
-        record, *others = _waves(64, facts, device).split(1)
-        alone = function(record)
-        _PLACES[key] = any(
-            not torch.equal(alone, function(torch.cat([*others[:place], record, *others[place : rows - 1]]))[place : place + 1])
-            for rows in (64, 63, 33)
-            for place in (0, 1, rows // 2, rows - 1)
-        )
-    if _PLACES[key]:
+    """Raises PrivsetError if what a function makes of an image has other bits beside other images, or in another place of up to
+    `AT_ONCE`. Looked at anew each time: two closures of one code may be two functions."""
+    record, *others = _waves(AT_ONCE, facts, device).split(1)
+    alone = function(record)
+    if any(
+        not torch.equal(alone, function(torch.cat([*others[:place], record, *others[place : rows - 1]]))[place : place + 1])
+        for rows in (AT_ONCE, AT_ONCE - 1, AT_ONCE // 2 + 1)
+        for place in (0, 1, rows // 2, rows - 1)
+    ):
         raise PrivsetError(
             "on this machine what the records are turned into depends on who else is there, which no sensitivity could count"
         )

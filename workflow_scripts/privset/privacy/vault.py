@@ -27,7 +27,7 @@ from privset.privacy.batches import check_clip, room, rows_of_batch
 from privset.privacy.ensembles import Ensemble
 from privset.privacy.gradients import Inputs, Loss, clipped_gradient_sum, cross_entropy, cut, plain, released
 from privset.privacy.ledger import Ledger, Relation, Release, check_delta
-from privset.privacy.places import check_function, check_places
+from privset.privacy.places import AT_ONCE, check_function, check_places
 
 
 class Vault:
@@ -96,7 +96,7 @@ class Vault:
         view.facts = replace(self.facts, channels=channels, size=size)
         with torch.no_grad():
             images = torch.where(self.__finite.view(-1, 1, 1, 1), self.__images, 0)
-            view.__images = torch.cat([function(part) for part in images.split(1024)])
+            view.__images = torch.cat([function(part) for part in images.split(AT_ONCE)])
         if (shape := view.__images.shape) != (len(self.__images), *view.facts.shape):
             raise ValueError(f"the function of images gives {tuple(shape)}, not (N, {channels}, {size}, {size})")
         view.__finite = self.__finite & torch.isfinite(view.__images).flatten(1).all(1)
