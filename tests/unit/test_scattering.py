@@ -14,7 +14,8 @@ def waves(count: int, size: int) -> torch.Tensor:
 
 
 def test_the_numbers_are_kymatios():
-    """Those of kymatio 0.3.0, whose filters have 3.1415 for pi: 3e-5 of each."""
+    """Those of kymatio 0.3.0, whose filters have 3.1415 for pi: 3e-5 of each. In the file: of `Scattering2D(J=2, shape=(size,
+    size))` of these waves, each path's mean and its upper right corner."""
     with open(Path(__file__).with_name("kymatio.csv"), encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 * 81

@@ -17,7 +17,8 @@ One whose releases do not depend on the size of the set names in `METHOD.release
 and has itself, unless what was released is all that it makes (a classifier),
 
 - `Statistics` and `Config`, and `synthesize(statistics, facts, config, run) -> (images, labels)`, which is post-processing;
-- `soft_labels(statistics, images, labels, config, facts)`, probabilities for the finished set's training images, or None.
+- `soft_labels(statistics, images, labels, config, facts)`, probabilities for the finished set's training images, or None;
+- in `Config`, if its stored images hold several training images each, `tiles` (`sets.tiles`).
 """
 
 from __future__ import annotations
