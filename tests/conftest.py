@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -48,6 +50,30 @@ def make_vault(generator):
         )
 
     return make
+
+
+def killed_and_resumed(release, open_vault, run, *, stop):
+    """What `release(vault, run)` gives if it is killed at its checkpoint `stop`, counted from 1, and goes on with a fresh vault
+    and a fresh run from what that had; and the ledger in the end."""
+    saved = []
+    vault, first = open_vault(), run()
+
+    def checkpoint(state):
+        saved.append(copy.deepcopy((state, vault.state(), first.generator.get_state())))
+        if len(saved) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        release(vault, dataclasses.replace(first, checkpoint=checkpoint))
+    state, vault_state, generator_state = saved[-1]
+    vault, second = open_vault(), run()
+
+    def restore():
+        vault.load_state(vault_state)
+        second.generator.set_state(generator_state)
+        return state
+
+    return release(vault, dataclasses.replace(second, restore=restore)), vault.ledger
 
 
 def copy_repository(target: Path) -> Path:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from conftest import killed_and_resumed
 from privset import PrivsetError
 from privset.evaluation import training
 from privset.jobs.blocks import parse
@@ -208,28 +209,12 @@ def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
     whole = psm_releases.release(make_vault(images=data), TWO_ROUNDS, run(**hooks))
     assert steps == [-max(steps), *range(1, max(steps) + 1)]
 
-    saved = []
-    vault, interrupted = make_vault(images=data), run()
-
-    def checkpoint(state):
-        saved.append(copy.deepcopy((state, vault.state(), interrupted.generator.get_state())))
-        if len(saved) == stop:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        psm_releases.release(vault, TWO_ROUNDS, dataclasses.replace(interrupted, checkpoint=checkpoint))
-    state, vault_state, generator_state = saved[-1]
-    resumed_vault, resumed = make_vault(images=data), run()
-
-    def restore():
-        resumed_vault.load_state(vault_state)
-        resumed.generator.set_state(generator_state)
-        return state
-
-    rest = psm_releases.release(resumed_vault, TWO_ROUNDS, dataclasses.replace(resumed, restore=restore))
+    rest, ledger = killed_and_resumed(
+        lambda vault, run: psm_releases.release(vault, TWO_ROUNDS, run), lambda: make_vault(images=data), run, stop=stop
+    )
     for name, tensor in whole.to_tensors().items():
         assert (tensor == rest.to_tensors()[name]).all(), name
-    assert [entry.count for entry in resumed_vault.ledger.releases] == [1, 2]
+    assert [entry.count for entry in ledger.releases] == [1, 2]
 
 
 @pytest.mark.parametrize(

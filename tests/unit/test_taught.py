@@ -1,13 +1,12 @@
 """Taught: a teacher's gradients against autograd, its budget beside PSM's, its resumption, and sets that say what it says."""
 
-import copy
-import dataclasses
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from conftest import killed_and_resumed
 from privset.jobs.run import Run
 from privset.methods import psm_releases, taught, taught_releases
 from privset.networks import leaves
@@ -80,28 +79,12 @@ def test_an_interrupted_release_ends_with_the_same_bits(make_vault, stop):
     """Stopped within the teacher's steps, after them, after PSM's first release, and in its set."""
     data = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(5))
     whole = taught_releases.release(make_vault(images=data), SMALL, run())
-    saved = []
-    vault, interrupted = make_vault(images=data), run()
-
-    def checkpoint(state):
-        saved.append(copy.deepcopy((state, vault.state(), interrupted.generator.get_state())))
-        if len(saved) == stop:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        taught_releases.release(vault, SMALL, dataclasses.replace(interrupted, checkpoint=checkpoint))
-    state, vault_state, generator_state = saved[-1]
-    resumed_vault, resumed = make_vault(images=data), run()
-
-    def restore():
-        resumed_vault.load_state(vault_state)
-        resumed.generator.set_state(generator_state)
-        return state
-
-    rest = taught_releases.release(resumed_vault, SMALL, dataclasses.replace(resumed, restore=restore))
+    rest, ledger = killed_and_resumed(
+        lambda vault, run: taught_releases.release(vault, SMALL, run), lambda: make_vault(images=data), run, stop=stop
+    )
     for name, tensor in whole.to_tensors().items():
         assert torch.equal(tensor, rest.to_tensors()[name]), name
-    assert [entry.count for entry in resumed_vault.ledger.releases] == [5, 1, 1]
+    assert [entry.count for entry in ledger.releases] == [5, 1, 1]
 
 
 def test_a_set_has_as_many_images_of_each_class_as_the_teacher_finds_likeliest(make_vault, generator):
